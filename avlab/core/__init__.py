@@ -1,0 +1,1 @@
+"""Items, messages, codecs, nodes, channels: standard library only."""

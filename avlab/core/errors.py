@@ -1,0 +1,162 @@
+"""The error tree. Every error that leaves avlab is an AvlabError; errors are named by what the caller can do about them."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+
+class AvlabError(Exception):
+    """Base of every error that avlab raises."""
+
+
+class ConfigError(AvlabError, ValueError):
+    """An argument, option, URL or spec is wrong: correct it and call again."""
+
+
+class PipelineError(ConfigError):
+    """A pipeline cannot be built; names the node or the edge."""
+
+
+class UnknownNode(ConfigError):
+    """No node of this name is registered where it was looked for."""
+
+
+class BundleError(AvlabError):
+    """An object cannot be packed or loaded; names the variable, import or version."""
+
+
+class SecretRefused(BundleError):
+    """A captured value looks like a credential."""
+
+
+class VersionMismatch(BundleError):
+    """Both sides differ in Python minor, cloudpickle or wire version."""
+
+
+class CodecError(AvlabError):
+    """Bytes from a link are not what the format promises, or a value has no codec."""
+
+
+class ItemTooLarge(CodecError):
+    """An item exceeds the largest size that a link carries; names the size and the limit."""
+
+
+class MediaError(AvlabError):
+    """A file, stream or frame cannot be read, decoded or written; names the file."""
+
+
+class TimingError(MediaError):
+    """Timestamps that a sink cannot write, for example not increasing; names the track and the pts."""
+
+
+class LinkError(AvlabError):
+    """Something is wrong between the caller and the executor."""
+
+
+class ConnectError(LinkError):
+    """No executor answers at the address; names it."""
+
+
+class LinkClosed(LinkError):
+    """The other side has ended the link."""
+
+
+class Denied(LinkError):
+    """The executor refuses: credentials, tier or quota."""
+
+
+class SessionError(AvlabError):
+    """A session ended or cannot be used; ``first_undelivered`` is the number of the first input without all its results."""
+
+    def __init__(self, message: str, first_undelivered: int | None = None) -> None:
+        super().__init__(message)
+        self.first_undelivered = first_undelivered
+
+
+class SessionClosed(SessionError):
+    """The session was closed, by the caller or by its own end."""
+
+
+class WorkerDied(SessionError):
+    """The session's process is gone. ``reason``: oom, signal, cpu, wall, seccomp, output or exit."""
+
+    def __init__(self, message: str, reason: str = "exit", first_undelivered: int | None = None) -> None:
+        super().__init__(message, first_undelivered)
+        self.reason = reason
+
+
+class LimitExceeded(WorkerDied):
+    """The worker was ended because it used more than a limit of its session allows."""
+
+
+class LimitUnsupported(ConfigError):
+    """The isolation tier cannot enforce a limit that was asked for; names the tier that can."""
+
+
+class TierUnavailable(AvlabError):
+    """The isolation tier that was asked for is not possible on this system; names the missing layer."""
+
+
+class Cancelled(AvlabError):
+    """The work was stopped on purpose before its end."""
+
+
+class NodeError(AvlabError):
+    """A local node raised; names the node and the item. The original is ``__cause__``."""
+
+
+class RemoteError(AvlabError):
+    """User code raised in the worker.
+
+    Raised as a class that also *is* the builtin type of the original, so ``except ValueError`` works. ``type_name`` is the
+    original's qualified name, ``remote_traceback`` its folded traceback, ``input`` the number of the failing input.
+    """
+
+    type_name: str = ""
+    remote_traceback: str = ""
+    input: int | None = None
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of the local frames (IPython's custom traceback hook)."""
+        text = self.remote_traceback or f"{self.type_name}: {self}"
+        return text.rstrip("\n").split("\n")
+
+
+_remote_classes: dict[str, type[RemoteError]] = {}
+_NOT_MIRRORED = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "StopIteration", "StopAsyncIteration"}
+
+
+def remote_error(
+    type_name: str, builtin: str, message: str, traceback: str = "", input: int | None = None
+) -> RemoteError:
+    """A RemoteError that is also the builtin exception ``builtin``.
+
+    Control-flow exceptions (KeyboardInterrupt, StopIteration and their like) are not mirrored: a worker must not steer the
+    caller's interpreter. Unknown names give a plain RemoteError.
+    """
+    cls = _remote_classes.get(builtin)
+    if cls is None:
+        cls = _mirror(builtin)
+        _remote_classes[builtin] = cls
+    error = cls.__new__(cls)
+    error.args = (message,)
+    error.type_name = type_name or builtin
+    error.remote_traceback = traceback
+    error.input = input
+    return error
+
+
+def _mirror(builtin: str) -> type[RemoteError]:
+    base: Any = getattr(builtins, builtin, None)
+    if not isinstance(base, type) or not issubclass(base, Exception) or builtin in _NOT_MIRRORED:
+        return RemoteError
+    try:
+        # str() of KeyError quotes and of UnicodeDecodeError needs fields: show the message that was sent.
+        return type(base.__name__, (RemoteError, base), {"__module__": "avlab", "__str__": _message})
+    except TypeError:
+        return RemoteError
+
+
+def _message(error: BaseException) -> str:
+    return str(error.args[0]) if error.args else ""

@@ -1,0 +1,1 @@
+"""Pipelines: graphs of nodes and their running."""

@@ -1,0 +1,1 @@
+"""Codecs, sources and sinks for audio and video (PyAV, numpy)."""

@@ -1,0 +1,1 @@
+"""Links to executors, sessions on them, and the bundles that travel."""

@@ -1,0 +1,57 @@
+"""What one session may use. A limit of None is the executor's default for its tier."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+from avlab.core.errors import ConfigError
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``"512M"``, ``"1.5 GiB"`` or a plain number; K, M, G, T are powers of 1024. Raises ConfigError."""
+    match = _SIZE.fullmatch(str(text))
+    if not match or isinstance(text, bool):
+        raise ConfigError(f"size {text!r} is not a number of bytes: write for example '512M' or 536870912")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one session.
+
+    memory, scratch, output: bytes (or text such as "512M"). cpu_seconds: CPU time of the whole session. item_timeout: wall
+    seconds for one input, from hand-over to its last output, without the time spent waiting for the consumer.
+    session_timeout: wall seconds from open to close. processes: tasks (processes and threads together, as Linux counts
+    them); None denies fork and exec but allows threads. open_files: descriptors.
+
+    Raises ConfigError for a value that is not positive or not a number.
+    """
+
+    memory: int | None = None
+    cpu_seconds: float | None = None
+    item_timeout: float | None = None
+    session_timeout: float | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    scratch: int | None = None
+    output: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "scratch", "output"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, parse_size(value))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ConfigError(f"limit {field.name}={value!r} must be a positive number")
+
+    def given(self) -> dict[str, int | float]:
+        """The limits that were set, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}

@@ -1,0 +1,1 @@
+"""The executor: sandboxed workers behind links."""

@@ -1,0 +1,1 @@
+"""Isolation tiers: what is locked, how, and how it is verified."""
