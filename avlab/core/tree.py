@@ -1,0 +1,188 @@
+"""Codecs of plain values: scalars, bytes, containers, dataclasses, and (for locked workers only) pickles.
+
+A container travels as JSON whose leaves are plain JSON values or tagged lists ``["tag", …]``; leaves with codecs of their
+own (arrays, frames) keep their buffers. Nesting is bounded (64).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from avlab.core.codec import Codec, Registry
+from avlab.core.codec import registry as process_registry
+from avlab.core.errors import CodecError
+from avlab.core.message import Buffer
+
+MAX_DEPTH = 64
+MAX_META = 16 << 20
+PLAIN = (type(None), bool, int, float, str)
+CONTAINERS = (list, tuple, dict, set, frozenset, complex)
+
+_dumps = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
+class Values:
+    """Encodes and decodes any value for one session.
+
+    ``classes``: dataclasses that may be made when decoding, by `class_name`; others are refused with CodecError. ``pickle``: ``dumps(value) -> (bytes, buffers)`` for values without a codec on the
+    way into a worker; ``unpickle``: the reverse, set only inside a locked worker or by explicit trust.
+    ``itself``: the session's own object, which travels as a reference (``return self``).
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: Mapping[str, type] | None = None,
+        pickle: Callable[[Any], tuple[bytes, Sequence[Buffer]]] | None = None,
+        unpickle: Callable[[bytes, Sequence[memoryview]], Any] | None = None,
+        itself: Any = None,
+        registry: Registry = process_registry,
+    ) -> None:
+        self.classes = dict(classes or {})
+        self.itself = itself
+        self._pickle, self._unpickle, self._registry = pickle, unpickle, registry
+
+    def encode(self, value: Any) -> tuple[str, bytes, Sequence[Buffer]]:
+        """Codec name, metadata, buffers. Raises CodecError naming the type that cannot travel."""
+        kind = type(value)
+        if kind in PLAIN:
+            return "json", _dumps(value).encode(), ()
+        if kind is bytes:
+            return "bytes", b"", (value,)
+        if kind in CONTAINERS or (is_dataclass(kind) and self._travels(kind)) or (value is self.itself and value is not None):
+            buffers: list[Buffer] = []
+            return "tree", _dumps(self._shrink(value, buffers, 0)).encode(), buffers
+        if self._registry.find(kind) is None:
+            if isinstance(value, bytearray | memoryview):
+                return "bytes", b"", (value,)
+            if self._pickle is None and _base(value) is not kind:
+                buffers = []
+                return "tree", _dumps(self._shrink(value, buffers, 0)).encode(), buffers
+            if self._pickle is not None:
+                data, out_of_band = self._pickle(value)
+                return "pickle", b"", (data, *out_of_band)
+        return self._registry.encode(value)
+
+    def decode(self, codec: str, meta: bytes, buffers: Sequence[Buffer]) -> Any:
+        """The value. Raises CodecError; never runs code of the value unless unpickling was allowed."""
+        if codec == "json":
+            return _parse(meta)
+        if codec == "bytes":
+            if len(buffers) != 1:
+                raise CodecError("codec 'bytes' needs one buffer")
+            return bytes(buffers[0])
+        views = [b if isinstance(b, memoryview) else memoryview(b) for b in buffers]
+        if codec == "pickle":
+            if self._unpickle is None:
+                raise CodecError(
+                    "the worker answered with a pickled object, which is not loaded outside of a sandbox: return plain "
+                    "data, arrays, frames or a dataclass"
+                )
+            if not views:
+                raise CodecError("codec 'pickle' needs a buffer")
+            return self._unpickle(bytes(views[0]), views[1:])
+        if codec == "tree":
+            try:
+                return self._grow(_parse(meta), views, 0)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+                raise CodecError(f"codec 'tree': {error}") from error
+        return self._registry.decode(codec, meta, views)
+
+    def _travels(self, kind: type) -> bool:
+        """Whether a dataclass travels by its fields: without a pickle it must, with one only if both sides know it."""
+        return self._pickle is None or class_name(kind) in self.classes
+
+    def _shrink(self, value: Any, buffers: list[Buffer], depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise CodecError(f"a value is nested deeper than {MAX_DEPTH} levels (or contains itself)")
+        kind, down = _base(value), depth + 1
+        if kind in PLAIN:
+            return value if type(value) is kind else kind(value)
+        if value is self.itself:
+            return ["self"]
+        if kind is list:
+            return ["list", *[self._shrink(v, buffers, down) for v in value]]
+        if kind is dict:
+            if all(type(k) is str for k in value):
+                return {k: self._shrink(v, buffers, down) for k, v in value.items()}
+            pairs = [x for k, v in value.items() for x in (k, v)]
+            return ["dict", *[self._shrink(v, buffers, down) for v in pairs]]
+        if kind in (tuple, set, frozenset):
+            return [kind.__name__, *[self._shrink(v, buffers, down) for v in value]]
+        if kind is complex:
+            return ["complex", value.real, value.imag]
+        if is_dataclass(kind) and self._travels(kind):
+            name = class_name(kind)
+            state = {f.name: self._shrink(getattr(value, f.name), buffers, down) for f in fields(value)}
+            return ["dataclass", name, state]
+        codec, meta, own = self.encode(value)
+        start = len(buffers)
+        buffers.extend(own)
+        return ["leaf", codec, meta.decode("latin-1"), start, len(own)]
+
+    def _grow(self, node: Any, views: Sequence[memoryview], depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise CodecError(f"nested deeper than {MAX_DEPTH} levels")
+        down = depth + 1
+        if isinstance(node, dict):
+            return {k: self._grow(v, views, down) for k, v in node.items()}
+        if not isinstance(node, list):
+            return node
+        tag, *rest = node
+        if tag == "leaf":
+            codec, meta, start, count = rest
+            if not (0 <= start <= start + count <= len(views)):
+                raise CodecError("buffer numbers out of range")
+            return self.decode(codec, meta.encode("latin-1"), views[start : start + count])
+        if tag == "complex":
+            return complex(*rest)
+        if tag == "self":
+            return self.itself
+        if tag == "dataclass":
+            name, state = rest
+            cls = self.classes.get(name)
+            if cls is None:
+                raise CodecError(f"dataclass {name[:80]!r} is not known to this session")
+            return _make(cls, {k: self._grow(v, views, down) for k, v in state.items()})
+        children = [self._grow(v, views, down) for v in rest]
+        if tag == "dict":
+            return dict(zip(children[::2], children[1::2], strict=True))
+        return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[tag](children)
+
+
+def _make(cls: type, state: dict[str, Any]) -> Any:
+    """A dataclass instance without running its __init__ (it was validated where it was made)."""
+    if state.keys() != {f.name for f in fields(cls)}:
+        raise CodecError(f"fields of dataclass {cls.__qualname__} differ between the two sides")
+    instance = object.__new__(cls)
+    for name, value in state.items():
+        object.__setattr__(instance, name, value)
+    return instance
+
+
+def _parse(meta: bytes) -> Any:
+    if len(meta) > MAX_META:
+        raise CodecError(f"{len(meta)} bytes of metadata; the limit is {MAX_META}")
+    try:
+        return json.loads(meta)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"metadata is not JSON: {error}") from error
+
+
+def _base(value: Any) -> type:
+    """The plain or container type that a value is or derives from (a named tuple is a tuple), else its own type."""
+    kind = type(value)
+    if kind in PLAIN or kind in CONTAINERS:
+        return kind
+    return next((base for base in (bool, int, float, str, *CONTAINERS) if issubclass(kind, base)), kind)
+
+
+def class_name(cls: type) -> str:
+    """The name under which a dataclass travels."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+__all__ = ["MAX_DEPTH", "Codec", "Values", "class_name"]
