@@ -103,7 +103,13 @@ class Cancelled(AvlabError):
 
 
 class NodeError(AvlabError):
-    """A local node raised; names the node and the item. The original is ``__cause__``."""
+    """A local node raised. Also *is* the builtin type of the original, which is its ``__cause__``.
+
+    ``node``: the node's name; ``item``: number of the item within its track, or None outside of an item.
+    """
+
+    node: str = ""
+    item: int | None = None
 
 
 class RemoteError(AvlabError):
@@ -123,39 +129,63 @@ class RemoteError(AvlabError):
         return text.rstrip("\n").split("\n")
 
 
-_remote_classes: dict[str, type[RemoteError]] = {}
 _NOT_MIRRORED = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "StopIteration", "StopAsyncIteration"}
 
 
 def remote_error(
     type_name: str, builtin: str, message: str, traceback: str = "", input: int | None = None
 ) -> RemoteError:
-    """A RemoteError that is also the builtin exception ``builtin``.
+    """A RemoteError that is also the builtin exception named ``builtin``.
 
     Control-flow exceptions (KeyboardInterrupt, StopIteration and their like) are not mirrored: a worker must not steer the
     caller's interpreter. Unknown names give a plain RemoteError.
     """
-    cls = _remote_classes.get(builtin)
-    if cls is None:
-        cls = _mirror(builtin)
-        _remote_classes[builtin] = cls
-    error = cls.__new__(cls)
-    error.args = (message,)
+    error = _mirrored(RemoteError, builtin, message)
     error.type_name = type_name or builtin
     error.remote_traceback = traceback
     error.input = input
     return error
 
 
-def _mirror(builtin: str) -> type[RemoteError]:
+def node_error(node: object, item: Any, error: Exception, method: str = "process") -> Exception:
+    """What leaves a pipeline when ``node`` raised ``error``: avlab's own errors as they are, others as a NodeError."""
+    if isinstance(error, AvlabError):
+        return error
+    name = type(node).__name__
+    where = f"{name}.{method}"
+    if item is not None and method == "process":
+        where += f", item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
+    wrapped = _mirrored(NodeError, nearest_builtin(type(error)), f"{error} (in {where})")
+    wrapped.node, wrapped.item = name, getattr(item, "seq", None)
+    return wrapped
+
+
+def nearest_builtin(cls: type) -> str:
+    """Name of the first builtin exception among a class and its bases."""
+    return next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins")
+
+
+_mirrors: dict[tuple[type, str], type] = {}
+
+
+def _mirrored(kind: type, builtin: str, message: str) -> Any:
+    cls = _mirrors.get((kind, builtin))
+    if cls is None:
+        cls = _mirrors[kind, builtin] = _mirror(kind, builtin)
+    error = cls.__new__(cls)
+    error.args = (message,)
+    return error
+
+
+def _mirror(kind: type, builtin: str) -> type:
     base: Any = getattr(builtins, builtin, None)
-    if not isinstance(base, type) or not issubclass(base, Exception) or builtin in _NOT_MIRRORED:
-        return RemoteError
+    if not isinstance(base, type) or not issubclass(base, Exception) or builtin in {*_NOT_MIRRORED, "Exception"}:
+        return kind
     try:
-        # str() of KeyError quotes and of UnicodeDecodeError needs fields: show the message that was sent.
-        return type(base.__name__, (RemoteError, base), {"__module__": "avlab", "__str__": _message})
+        # str() of KeyError quotes and of UnicodeDecodeError needs fields: show the message as it is.
+        return type(base.__name__, (kind, base), {"__module__": "avlab", "__str__": _message})
     except TypeError:
-        return RemoteError
+        return kind
 
 
 def _message(error: BaseException) -> str:
