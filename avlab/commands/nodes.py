@@ -1,0 +1,60 @@
+"""``avlab nodes``: the registered nodes with their parameters."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from avlab.commands.table import table
+
+
+@dataclass
+class Entry:
+    """One registered node. ``missing`` says why it cannot be loaded here, or is empty."""
+
+    name: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    summary: str = ""
+    missing: str = ""
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser("nodes", help="list the registered nodes and their parameters")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=show)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print the table."""
+    entries = [describe(point) for point in sorted(entry_points(group="avlab.nodes"), key=lambda point: point.name)]
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=2))
+        return
+    rows = [(e.name, ", ".join(f"{k}: {v}" for k, v in e.parameters.items()), e.missing or e.summary) for e in entries]
+    print(table(("node", "parameters", "what it does"), rows))
+
+
+def describe(point: EntryPoint) -> Entry:
+    """What a registered node says about itself; one whose library is absent says which."""
+    from avlab.core.node import REQUIRED, parameters
+
+    try:
+        cls = point.load()
+    except (ImportError, AttributeError) as error:
+        return Entry(point.name, missing=f"cannot be loaded: {error}")
+    shown = {
+        name: _type_name(kind) + ("" if default is REQUIRED else f" = {default!r}")
+        for name, (kind, default) in parameters(cls).items()
+    }
+    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+    return Entry(point.name, shown, summary)
+
+
+def _type_name(kind: Any) -> str:
+    if kind is inspect.Parameter.empty:
+        return "any"
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

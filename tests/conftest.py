@@ -1,0 +1,51 @@
+"""For every test: a test module that leaves a process, thread or file descriptor behind fails."""
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import settings
+
+settings.register_profile("avlab", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "avlab")
+
+GRACE = 5.0  # seconds in which what a test has closed may still be ending
+# Descriptors that libraries keep for the life of the process (grpc's and zmq's pollers, random numbers).
+KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev/null")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Compares processes, threads and descriptors before and after the module."""
+    before = held()
+    yield
+    gc.collect()
+    end = time.monotonic() + GRACE
+    while (left := held() - before) and time.monotonic() < end:
+        threading.Event().wait(0.05)  # nothing announces that a process or descriptor is gone
+        gc.collect()
+    assert not left, f"left behind: {sorted(left)}"
+
+
+def held() -> set[str]:
+    """What this process holds, by names that stay the same while it holds them."""
+    processes = {f"process {child.pid}" for child in psutil.Process().children(recursive=True)}
+    threads = {f"thread {thread.name} {thread.native_id}" for thread in threading.enumerate()}
+    return processes | threads | set(descriptors())
+
+
+def descriptors() -> Iterator[str]:
+    """Open descriptors with what they refer to."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:  # the one that reads this folder
+            continue
+        if target not in KEPT and not target.endswith("/fd"):
+            yield f"descriptor {entry.name} {target}"

@@ -1,0 +1,49 @@
+"""Importing avlab is cheap: heavy libraries load when they are used."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = {"grpc", "av", "aiortc", "ray", "numpy", "IPython", "onnxruntime", "cloudpickle", "google.protobuf", "asyncio"}
+# An executor's server decides who may run code; it never holds what could be made to run it.
+SERVER_NEVER = {"cloudpickle", "numpy", "av", "IPython", "matplotlib"}
+PROBE = """
+import json, sys, time
+import importlib.metadata  # what finding entry points costs belongs to Python
+before, start = set(sys.modules), time.perf_counter()
+import {names}
+print(json.dumps([time.perf_counter() - start, sorted(set(sys.modules) - before)]))
+"""
+
+
+def fresh_import(names: str) -> tuple[float, set[str]]:
+    """Seconds and newly loaded modules of an import in a fresh interpreter."""
+    command = [sys.executable, "-c", PROBE.format(names=names)]
+    seconds, loaded = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    return seconds, set(loaded)
+
+
+def test_import_avlab_loads_no_heavy_library() -> None:
+    _, loaded = fresh_import("avlab")
+    assert loaded & HEAVY == set()
+    assert len(loaded) < 100
+
+
+def test_import_avlab_is_fast() -> None:
+    assert statistics.median(fresh_import("avlab")[0] for _ in range(5)) <= 0.15
+
+
+def test_command_line_help_loads_no_heavy_library() -> None:
+    _, loaded = fresh_import("avlab.cli")
+    assert loaded & HEAVY == set()
+
+
+def test_executor_server_never_loads_what_runs_user_code() -> None:
+    root = Path(__file__).parents[2] / "executor"
+    paths = (p.relative_to(root).with_suffix("") for p in (root / "avlab_executor").rglob("*.py"))
+    names = {".".join(part for part in path.parts if part != "__init__") for path in paths}
+    server = sorted(name for name in names if not name.startswith("avlab_executor.worker"))
+    _, loaded = fresh_import(", ".join(server))
+    assert loaded & SERVER_NEVER == set()
