@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from sysconfig import get_path
 from typing import Any
 
 from avlab.core.errors import AvlabError, ConfigError
@@ -67,9 +68,8 @@ def demo(out: Path, file: Path | None = None) -> list[str]:
 
 
 def _notebook() -> Path:
-    """The tutorial: beside the package in a wheel, in notebooks/ in a source tree."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "notebooks", package.parent / "notebooks"):
+    """The tutorial: in notebooks/ of a source tree, or in the environment's share/ where the wheel puts it."""
+    for folder in (Path(__file__).parents[2] / "notebooks", Path(get_path("data")) / "share/avlab/notebooks"):
         if (folder / NOTEBOOK).is_file():
             return folder / NOTEBOOK
     raise ConfigError(f"the tutorial {NOTEBOOK} is not part of this installation")
