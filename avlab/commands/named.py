@@ -37,6 +37,8 @@ def build(text: str) -> Any:
     cls = load(name) if ":" in name else _registered(name.strip())
     try:
         call: Any = ast.parse("_" + text[len(name) :] if bracket else "_()", mode="eval").body
+        if not isinstance(call.func, ast.Name):
+            raise ValueError
         args = [ast.literal_eval(arg) for arg in call.args]
         kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, AttributeError) as error:
