@@ -1,0 +1,90 @@
+"""Why a worker died: told apart from its wait status, its CPU time, its memory group and what the host asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+from avlab.remote.limits import Limits
+
+_CPU_SLACK = 0.1  # the kernel checks the CPU limit on clock ticks
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A worker's end. reason: oom, signal, cpu, wall, seccomp, output, exit or cancelled; text says it to a person.
+
+    status: as os.waitpid gives it; None if the zygote itself ended. cpu_seconds, max_rss (bytes): what the worker used.
+    """
+
+    reason: str
+    text: str
+    status: int | None = None
+    cpu_seconds: float = 0.0
+    max_rss: int = 0
+
+
+def explain(
+    status: int, cpu_seconds: float, max_rss: int, limits: Limits, *, out_of_memory: bool = False, asked: tuple[str, str] | None = None
+) -> Exit:
+    """The Exit for a wait status. asked: reason and text of the host's own kill, if there was one before the end."""
+    return Exit(*_reason(status, cpu_seconds, limits, out_of_memory, asked), status, cpu_seconds, max_rss)
+
+
+def asked_to_die(reason: str, limits: Limits) -> tuple[str, str]:
+    """Reason and text of a kill by the host."""
+    texts = {
+        "signal": "killed by SIGKILL",
+        "wall": "wall-clock limit reached",
+        "cancelled": "stopped on request",
+        "oom": _memory(limits),
+        "cpu": _cpu(limits),
+        "output": "output limit reached" if limits.output is None else f"output limit of {size(limits.output)} reached",
+        "seccomp": "a forbidden system call",
+        "exit": "ended on request",
+    }
+    return reason, texts.get(reason, reason)
+
+
+def size(count: int | float) -> str:
+    """Bytes for a person: ``512 MiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            break
+        count /= 1024
+    else:
+        unit = "TiB"
+    return f"{count:.4g} {unit}"
+
+
+def _reason(status: int, used: float, limits: Limits, out_of_memory: bool, asked: tuple[str, str] | None) -> tuple[str, str]:
+    if os.WIFEXITED(status):
+        return "exit", f"exit code {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    if number == signal.SIGKILL:
+        if asked:
+            return asked
+        if out_of_memory:
+            return "oom", _memory(limits)
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and limits.cpu_seconds and used >= limits.cpu_seconds - _CPU_SLACK):
+        return "cpu", _cpu(limits)
+    if number == signal.SIGSYS:
+        return "seccomp", "killed for a system call that no worker may make (SIGSYS)"
+    return "signal", f"killed by {signal_name(number)}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _memory(limits: Limits) -> str:
+    return f"memory limit of {size(limits.memory)} reached" if limits.memory else "the system ran out of memory"
+
+
+def _cpu(limits: Limits) -> str:
+    return f"CPU limit of {limits.cpu_seconds:g} s reached" if limits.cpu_seconds else "CPU limit reached"

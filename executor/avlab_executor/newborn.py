@@ -1,0 +1,106 @@
+"""A worker's first moments: our own code between the zygote's fork and the first user byte."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
+
+from avlab_executor.sandbox import handshake, rlimits, selfprobe
+from avlab_executor.sandbox.nest import Nest
+from avlab_executor.sandbox.profile import Profile
+
+CANNOT_START = 70  # EX_SOFTWARE of sysexits.h
+_ABOVE_ALL = 64
+_HIGHEST = 1 << 20
+
+
+class Descriptors(NamedTuple):
+    """What a worker has besides standard input (empty), output and error; its entry function is called with it.
+
+    session: a stream socket to the host. inbox: the memory that the host writes, read-only here. outbox: the memory that the
+    worker writes.
+    """
+
+    session: int = 3
+    inbox: int = 4
+    outbox: int = 5
+
+
+Entry = Callable[[Descriptors], object]
+
+
+def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: Sequence[int]) -> NoReturn:
+    """Become a worker: take the descriptors (stdout, stderr, session, inbox, outbox), lock, prove it, hear the limits, serve."""
+    code = CANNOT_START
+    try:
+        os.setsid()
+        _arrange(nest, descriptors)
+        if _lock(nest, profile, zygote):
+            code = 1
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            entry(Descriptors())
+            code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001  shown on the worker's stderr; it must not run on in the zygote's code
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    finally:
+        _flush()
+        os._exit(code & 0xFF)
+
+
+def _arrange(nest: Nest, descriptors: Sequence[int]) -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    moved = [fcntl.fcntl(d, fcntl.F_DUPFD_CLOEXEC, _ABOVE_ALL) for d in (null, *descriptors)]
+    # The place that locking needs comes last: its old number may be one of the targets.
+    nest.move(fcntl.fcntl(nest.proc, fcntl.F_DUPFD_CLOEXEC, _ABOVE_ALL))
+    for target, descriptor in enumerate(moved):
+        os.dup2(descriptor, target, inheritable=target <= 2)
+    nest.move(len(moved))
+    os.closerange(len(moved) + 1, _HIGHEST)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+def _lock(nest: Nest, profile: Profile, zygote: int) -> bool:
+    """Lock and report; returns whether the host accepts the worker."""
+    link = socket.socket(fileno=Descriptors().session)
+    try:
+        try:
+            nest.lock(profile, zygote)
+        except OSError as error:
+            handshake.send(link, {"error": str(error)})
+            return False
+        _renew_randomness()
+        handshake.send(link, {"answers": selfprobe.answers(profile)})
+        try:
+            limits = handshake.receive(link)
+        except EOFError:
+            return False  # the pool was closed before anybody needed this worker
+        rlimits.apply(limits)
+        handshake.send(link, {"limits": sorted(limits)})
+        return True
+    finally:
+        link.detach()
+
+
+def _renew_randomness() -> None:
+    # Python renews its own generator after a fork; numpy's global one would give every session the same numbers.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the host has closed its end, or user code the stream
+            continue

@@ -1,0 +1,243 @@
+"""A pool of workers that wait, started, imported and locked, for their first byte."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from avlab.core.errors import AvlabError
+from avlab.remote.limits import Limits
+from avlab.remote.shared_memory import Region
+from avlab_executor import watch
+from avlab_executor.allowance import effective, for_kernel
+from avlab_executor.process import WorkerProcess
+from avlab_executor.sandbox import cgroup
+from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, NAMESPACES, SCRATCH, Profile
+from avlab_executor.sandbox.tiers import TierReport, landlock_missing
+from avlab_executor.spawner import Recipe, Spawner
+
+ENTRY = "avlab_executor.worker.main:main"
+PRELOAD = ("numpy", "av", "cloudpickle", "avlab.core.codec", "avlab.core.wire", "avlab.core.drive", "avlab.core.node")
+
+_FIRST_UID, _UIDS = 61184, 4336  # systemd's range for users that exist only while a service runs
+
+
+class Pool:
+    """Workers of one tier from one zygote. Safe to use from any thread, and in processes with many (it never forks this one).
+
+    tier: the tier to use (default: the strongest that works here); minimum: refuse anything weaker. warm: how many workers wait.
+    entry: "module:function", called in each worker with its Descriptors after it is locked and verified. preload: modules that
+    the zygote imports if they are installed. paths: more folders that workers can import from. Raises TierUnavailable if the tier is
+    not possible, AvlabError if workers cannot be started.
+    """
+
+    def __init__(
+        self,
+        tier: str | None = None,
+        minimum: str | None = None,
+        warm: int = 1,
+        entry: str = ENTRY,
+        preload: Sequence[str] = PRELOAD,
+        paths: Sequence[str] = (),
+    ) -> None:
+        self._recipe = Recipe(tier, minimum, entry, tuple(preload), tuple(paths))
+        self._warm = warm
+        self._waiting: deque[WorkerProcess] = deque()
+        self._alive: dict[int, WorkerProcess] = {}
+        self._watched: dict[int, WorkerProcess] = {}
+        self._numbers, self._uids = itertools.count(1), itertools.count(random.randrange(_UIDS))
+        self._landlock = not landlock_missing()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._bell, self._ear = socket.socketpair()
+        self._ear.setblocking(False)
+        try:
+            self._spawner = Spawner(self._recipe)
+        except BaseException:
+            self._bell.close()
+            self._ear.close()
+            raise
+        self._thread = threading.Thread(target=self._run, name="avlab-pool", daemon=True)
+        self._thread.start()
+
+    @property
+    def tier(self) -> str:
+        """The tier of its workers."""
+        return self._spawner.tier
+
+    @property
+    def reports(self) -> list[TierReport]:
+        """The tiers that were tried, up to the one chosen."""
+        return self._spawner.reports
+
+    def acquire(self, limits: Limits | None = None) -> WorkerProcess:
+        """A fresh, locked, verified worker, whose owner closes it.
+
+        A waiting one if its profile fits; limits on processes and scratch need one that is locked for them. Raises LimitUnsupported,
+        TierUnavailable if verification fails, AvlabError if the pool is closed or no worker starts.
+        """
+        asked = limits or Limits()
+        wanted = effective(asked, self.tier)
+        worker = self._take() if asked.processes is None and asked.scratch is None else None
+        worker = worker or self._launch(asked)
+        try:
+            worker.admit(wanted, for_kernel(wanted, self.tier), self._group(worker, wanted), self._spawner.administrator)
+            if watch.interval(worker) is not None:
+                with self._lock:
+                    self._watched[worker.number] = worker
+        finally:
+            self._ring()
+        return worker
+
+    def close(self) -> None:
+        """End all workers, waiting and at work, and the zygote. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._ring()
+        self._thread.join()
+        for worker in self._alive.values():
+            worker.kill("cancelled")
+        self._spawner.close()
+        for worker in self._alive.values():
+            worker.lost("its pool was closed")
+        for worker in self._waiting:
+            worker.close()
+        self._bell.close()
+        self._ear.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Making workers.
+
+    def _take(self) -> WorkerProcess | None:
+        while True:
+            with self._lock:
+                worker = self._waiting.popleft() if self._waiting and not self._closed else None
+            if worker is None or worker.exited() is None:
+                return worker
+            worker.close()
+
+    def _launch(self, asked: Limits, revive: bool = True) -> WorkerProcess:
+        with self._lock:
+            if self._closed:
+                raise AvlabError("the pool of workers is closed")
+            if self._spawner.ended and revive:
+                self._spawner.close()
+                self._spawner = Spawner(self._recipe)
+                self._ring()
+            spawner, number = self._spawner, next(self._numbers)
+            worker = self._alive[number] = WorkerProcess(number, self._profile(spawner, number, asked))
+        try:
+            worker.give_far_ends(lambda descriptors: spawner.order(number, worker.profile, descriptors))
+        except AvlabError as error:
+            with self._lock:
+                self._alive.pop(number, None)
+            worker.lost(str(error))
+            worker.close()
+            raise
+        return worker
+
+    def _profile(self, spawner: Spawner, number: int, asked: Limits) -> Profile:
+        scratch, uid = SCRATCH, 0
+        if spawner.tier != NAMESPACES:
+            scratch = f"{spawner.folder}/{number}"
+            os.mkdir(scratch, 0o700)
+        elif spawner.administrator:
+            uid = _FIRST_UID + next(self._uids) % _UIDS
+        size, processes = asked.scratch or DEFAULT_SCRATCH, asked.processes is not None
+        return Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
+
+    def _group(self, worker: WorkerProcess, limits: Limits) -> cgroup.Group | None:
+        if self._spawner.groups is None:
+            return None
+        bound = (limits.memory or 0) + worker.outbox.size
+        if self.tier == NAMESPACES:
+            bound += limits.scratch or 0  # files of a tmpfs are memory
+        return self._spawner.groups.make(str(worker.number), bound)
+
+    # The pool's own thread: hears the zygote, refills, watches.
+
+    def _ring(self) -> None:
+        try:
+            self._bell.send(b"!", socket.MSG_DONTWAIT)
+        except OSError:
+            return  # the bell is ringing already, or the pool is closed
+
+    def _run(self) -> None:
+        next_scratch = 0.0
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ear, selectors.EVENT_READ)
+            heard = self._spawner
+            selector.register(heard.control, selectors.EVENT_READ)
+            while not self._closed:
+                self._refill()
+                for key, _ in selector.select(self._patience()):
+                    if key.fileobj is self._ear:
+                        self._ear.recv(4096)
+                    elif not self._hear(heard):
+                        selector.unregister(heard.control)
+                if heard is not self._spawner:
+                    heard = self._spawner
+                    selector.register(heard.control, selectors.EVENT_READ)
+                now = time.monotonic()
+                self._look(at_scratch=now >= next_scratch)
+                if now >= next_scratch:
+                    next_scratch = now + watch.SCRATCH_SECONDS
+
+    def _refill(self) -> None:
+        while len(self._waiting) < self._warm and not self._spawner.ended and not self._closed:
+            try:
+                self._waiting.append(self._launch(Limits(), revive=False))
+            except AvlabError:
+                return  # closed, or without a zygote: acquire tells, and starts a new one
+
+    def _hear(self, spawner: Spawner) -> bool:
+        told = spawner.read()
+        if told is None:
+            spawner.ended = True
+            with self._lock:
+                lost, self._alive = list(self._alive.values()), {}
+                self._watched.clear()
+            for orphan in lost:
+                orphan.lost(f"the process that starts workers has ended: {spawner.last_words()}")
+            return False
+        words, descriptors = told
+        number = next((words[key] for key in ("started", "failed", "exited") if key in words), None)
+        with self._lock:
+            worker = self._alive.get(number) if "started" in words else self._alive.pop(number, None)
+        if worker is None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        elif "started" in words:
+            worker.started(descriptors[0])
+        elif "failed" in words:
+            worker.lost(words["error"])
+        else:
+            worker.ended(words["status"], words["cpu"], words["memory"])
+        return True
+
+    def _patience(self) -> float | None:
+        intervals = [watch.interval(worker) for worker in self._at_work()]
+        return min((seconds for seconds in intervals if seconds is not None), default=None)
+
+    def _look(self, at_scratch: bool) -> None:
+        for worker in self._at_work():
+            watch.look(worker, at_scratch)
+
+    def _at_work(self) -> list[WorkerProcess]:
+        with self._lock:
+            self._watched = {number: worker for number, worker in self._watched.items() if worker.exited() is None}
+            return list(self._watched.values())

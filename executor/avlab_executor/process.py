@@ -1,0 +1,177 @@
+"""One worker as the host sees it: its socket, pipes and memory, its limits, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from avlab.core.errors import AvlabError, TierUnavailable
+from avlab.remote.limits import Limits
+from avlab.remote.shared_memory import Region
+from avlab_executor.exits import Exit, asked_to_die, explain
+from avlab_executor.sandbox import cgroup, handshake, scratch
+from avlab_executor.sandbox.profile import NAMESPACES, Profile
+from avlab_executor.sandbox.verify import verify, verify_limits
+
+_START_SECONDS = 20.0
+_END_SECONDS = 5.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Threads and buffers of the worker's own code, besides the two regions.
+_OWN_ADDRESS_SPACE = 64 << 20
+
+
+class WorkerProcess:
+    """A fresh process for one session, never used again.
+
+    pid; tier; limits: those in force; socket: the blocking host end of the session; inbox (host writes), outbox (worker writes);
+    stdout, stderr: non-blocking descriptors to read. Threads may share it.
+    """
+
+    def __init__(self, number: int, profile: Profile) -> None:
+        self.number, self.profile, self.tier = number, profile, profile.tier
+        self.inbox, self.outbox = Region.create(), Region.create()
+        self.limits = Limits()
+        self.pid = 0
+        self.group: cgroup.Group | None = None
+        self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.stdout, self._far_stdout = os.pipe()
+        self.stderr, self._far_stderr = os.pipe()
+        self._handle = -1
+        self._asked: tuple[str, str] | None = None
+        self._exit: Exit | None = None
+        self._started, self._ended = threading.Event(), threading.Event()
+        self._lock = threading.Lock()
+        self._closed = False
+        os.set_blocking(self.stdout, False)
+        os.set_blocking(self.stderr, False)
+
+    def give_far_ends(self, give: Callable[[list[int]], None]) -> None:
+        """Hand the worker's descriptors (stdout, stderr, session, inbox, outbox) over: only it keeps them, so its end is seen."""
+        # A descriptor that can be written could not be taken back; the mode keeps the worker from opening another one.
+        os.fchmod(self.inbox.fd, 0o400)
+        inbox = os.open(f"/proc/self/fd/{self.inbox.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            give([self._far_stdout, self._far_stderr, self._far.fileno(), inbox, self.outbox.fd])
+        finally:
+            self._far.close()
+            for descriptor in (inbox, self._far_stdout, self._far_stderr):
+                os.close(descriptor)
+
+    # What the pool's thread tells.
+
+    def started(self, handle: int) -> None:
+        """The zygote has forked it; ``handle`` is its pidfd."""
+        with open(f"/proc/self/fdinfo/{handle}") as file:
+            fields = dict(line.rstrip().split(":", 1) for line in file)
+        with self._lock:
+            self.pid, self._handle = int(fields["Pid"]), handle
+        self._started.set()
+
+    def ended(self, status: int, cpu_seconds: float, max_rss: int) -> None:
+        """The zygote has buried it."""
+        killed = self.group is not None and self.group.out_of_memory_kills() > 0
+        self._finish(explain(status, cpu_seconds, max_rss, self.limits, out_of_memory=killed, asked=self._asked))
+
+    def lost(self, text: str) -> None:
+        """The zygote is gone, or could not fork."""
+        self._finish(Exit(*(self._asked or ("signal", text))))
+
+    def _finish(self, end: Exit) -> None:
+        self._exit = self._exit or end
+        self._started.set()
+        self._ended.set()
+
+    # What the session's owner does.
+
+    def admit(self, limits: Limits, rlimits: dict[str, int], group: cgroup.Group | None, administrator: bool) -> None:
+        """Verify the locked worker from outside, then give it its limits. Raises TierUnavailable or AvlabError, with it killed."""
+        self.limits, self.group = limits, group
+        self.socket.settimeout(_START_SECONDS)
+        try:
+            report = handshake.receive(self.socket)
+            if "answers" not in report:
+                raise TierUnavailable(f"a worker of tier {self.tier!r} cannot be locked: {report.get('error', 'it does not say why')}")
+            self._started.wait(_START_SECONDS)
+            verify(self.pid, self.profile, administrator, report["answers"])
+            if group is not None:
+                group.add(self.pid)
+            rlimits = {**rlimits, "as": self._address_space() + (limits.memory or 0)}
+            handshake.send(self.socket, dict(rlimits))
+            handshake.receive(self.socket)
+            verify_limits(self.pid, rlimits)
+        except (OSError, EOFError) as error:
+            end = self.exited(_END_SECONDS if isinstance(error, EOFError) else 0)
+            self.close()
+            raise AvlabError(f"a worker of tier {self.tier!r} did not start: {end.text if end else error}") from None
+        except AvlabError:
+            self.close()
+            raise
+        self.socket.settimeout(None)
+
+    def _address_space(self) -> int:
+        with open(f"/proc/{self.pid}/statm") as file:
+            used = int(file.read().split()[0]) * _PAGE
+        return used + self.inbox.size + self.outbox.size + _OWN_ADDRESS_SPACE
+
+    def interrupt(self) -> None:
+        """SIGINT: KeyboardInterrupt in the worker's main thread. A dead worker is left alone."""
+        self._signal(signal.SIGINT)
+
+    def kill(self, reason: str = "signal") -> None:
+        """SIGKILL; ``exited`` then gives this reason, unless the worker was dead already."""
+        self.kill_saying(*asked_to_die(reason, self.limits))
+
+    def kill_saying(self, reason: str, text: str) -> None:
+        """kill with a text of the caller's."""
+        with self._lock:
+            self._asked = self._asked or (reason, text)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        with self._lock:
+            if self._handle >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._handle, number)
+
+    def exited(self, timeout: float | None = 0) -> Exit | None:
+        """Its end, waiting up to ``timeout`` seconds (None: for ever); None while it lives."""
+        self._ended.wait(timeout)
+        return self._exit
+
+    @property
+    def exit_event(self) -> threading.Event:
+        """Set when ``exited`` has an answer."""
+        return self._ended
+
+    def close(self) -> None:
+        """Kill, wait, release descriptors, memory, group and scratch folder. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._started.wait(_START_SECONDS)
+        self.kill("cancelled")
+        self._ended.wait(_END_SECONDS)
+        self.socket.close()
+        with self._lock:
+            for descriptor in (self.stdout, self.stderr, self._handle):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._handle = -1
+        self.inbox.close()
+        self.outbox.close()
+        if self.group is not None:
+            self.group.close()
+        if self.tier != NAMESPACES:
+            scratch.remove(self.profile.scratch)
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+

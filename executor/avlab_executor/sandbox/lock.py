@@ -1,0 +1,60 @@
+"""Locking a worker: every layer in the only order that works. Runs in the worker, before the first user byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from avlab_executor.sandbox import kernel, landlock, namespaces, rlimits, seccomp
+from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS, Profile
+from avlab_executor.sandbox.visible import DEVICES, PROC_FILES, SYSTEM, SYSTEM_FILES
+
+_OUTSIDE = 0  # the parent's pid as a process sees it whose parent is in another pid namespace
+
+
+def lock(profile: Profile, administrator: bool, proc: int, has_proc: bool, zygote: int) -> None:
+    """Lock this process for ever. ``proc``: a descriptor of /proc, which the caller closes afterwards. ``zygote``: the parent's pid.
+    Raises OSError.
+
+    The order: own namespaces while capabilities last; the working folder; rlimits; capabilities and user; the death signal (a
+    change of user clears it); no_new_privs; Landlock; seccomp, which refuses all the former.
+    """
+    if profile.tier == NAMESPACES:
+        namespaces.enter_worker(profile, administrator, proc, has_proc)
+    _enter_scratch(profile.scratch)
+    rlimits.close_leaks()
+    if profile.tier != PROCESS:
+        _drop_privileges(profile, administrator)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() not in (zygote, _OUTSIDE):
+        raise ProcessLookupError("the zygote ended while its worker was starting")
+    if profile.tier == PROCESS:
+        return
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if profile.landlock:
+        landlock.restrict(_rules(profile))
+    seccomp.install(os.getpid(), profile.processes, shared_owner=profile.tier == LANDLOCK)
+
+
+def _enter_scratch(scratch: str) -> None:
+    os.chdir(scratch)
+    os.environ.update(HOME=scratch, TMPDIR=scratch, PWD=scratch)
+
+
+def _drop_privileges(profile: Profile, administrator: bool) -> None:
+    # Only who may set it can empty the bounding set: all callers but ordinary users in the landlock tier, whom no_new_privs holds.
+    if administrator or profile.tier == NAMESPACES or os.geteuid() == 0:
+        kernel.drop_bounding_set()
+    if administrator:
+        os.setgroups([])
+    if profile.uid:
+        os.setresgid(profile.uid, profile.uid, profile.uid)
+        os.setresuid(profile.uid, profile.uid, profile.uid)
+    kernel.clear_capabilities()
+
+
+def _rules(profile: Profile) -> list[tuple[str, int]]:
+    rules = [(path, landlock.RUN) for path in (*SYSTEM, *profile.readable)]
+    rules += [(path, landlock.READ) for path in (*SYSTEM_FILES, *PROC_FILES, f"/proc/{os.getpid()}")]
+    rules += [(path, landlock.DEVICE) for path in DEVICES]
+    return [*rules, (profile.scratch, landlock.WRITE)]

@@ -1,0 +1,150 @@
+"""The host's handle on one keeper and zygote: starts them, sends orders, reads what they tell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avlab.core.errors import AvlabError, TierUnavailable
+from avlab_executor.sandbox import cgroup, scratch
+from avlab_executor.sandbox.launch import command, environment
+from avlab_executor.sandbox.profile import Profile
+from avlab_executor.sandbox.tiers import TierReport
+from avlab_executor.sandbox.visible import visible
+from avlab_executor.zygote import LARGEST_WORDS
+
+_DECISION_SECONDS = 30.0
+_END_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a zygote shall be. entry: "module:function" that a worker runs; preload: modules to import once for all workers."""
+
+    tier: str | None
+    minimum: str | None
+    entry: str
+    preload: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+class Spawner:
+    """A running zygote. Orders may be sent from any thread; one thread reads."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.ended = False  # set by the thread that reads
+        self._seen = visible(recipe.paths)
+        self.folder = tempfile.mkdtemp(prefix="avlab-")
+        self.groups = _make_groups()
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in close
+        self._closing = threading.Lock()
+        try:
+            self._process = subprocess.Popen(
+                command("avlab_executor.zygote:main", self._seen.import_path, str(theirs.fileno())),
+                env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
+                pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
+            )  # fmt: skip
+        except OSError:
+            self._release()
+            raise
+        finally:
+            theirs.close()
+        try:
+            self._configure(recipe)
+            first = self._first_words()
+            self.tier = str(first["tier"])
+            self.administrator = bool(first["administrator"])
+            self.reports = [TierReport.from_json(report) for report in first["reports"]]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """What its workers may read besides the system."""
+        return self._seen.folders
+
+    def order(self, number: int, profile: Profile, descriptors: Sequence[int]) -> None:
+        """Ask for a worker. Raises AvlabError if the zygote is gone."""
+        words = json.dumps({"order": number, "profile": profile.to_json()}).encode()
+        try:
+            socket.send_fds(self.control, [words], descriptors)
+        except OSError:
+            raise AvlabError(f"the process that starts workers has ended: {self.last_words()}") from None
+
+    def read(self) -> tuple[dict[str, Any], list[int]] | None:
+        """What the zygote tells next, with descriptors; None at its end."""
+        try:
+            words, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_WORDS, 1)
+        except OSError:
+            return None
+        return (json.loads(words), descriptors) if words else None
+
+    def last_words(self) -> str:
+        """The last line that keeper or zygote wrote to standard error."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "without a word"
+
+    def close(self) -> None:
+        """End the zygote and all its workers, wait, and release everything. Idempotent."""
+        with self._closing:
+            if self.control.fileno() < 0:
+                return
+            self.control.close()
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._release()
+
+    def _configure(self, recipe: Recipe) -> None:
+        config = {
+            "host": os.getpid(),
+            "tier": recipe.tier,
+            "minimum": recipe.minimum,
+            "entry": recipe.entry,
+            "preload": recipe.preload,
+            "folders": self.folders,
+            "folder": self.folder,
+            "groups": self.groups.folder if self.groups else "",
+        }
+        with contextlib.suppress(BrokenPipeError):  # it has ended: the next read tells why
+            self.control.send(json.dumps(config).encode())
+
+    def _first_words(self) -> dict[str, Any]:
+        self.control.settimeout(_DECISION_SECONDS)
+        try:
+            first = self.read()
+        finally:
+            self.control.settimeout(None)
+        if first is None:
+            raise AvlabError(f"the process that starts workers has ended: {self.last_words()}")
+        if "refused" in first[0]:
+            raise TierUnavailable(first[0]["refused"])
+        return first[0]
+
+    def _release(self) -> None:
+        self.control.close()
+        self._errors.close()
+        # The keeper has done this already, unless it was killed.
+        scratch.remove(self.folder)
+        if self.groups:
+            self.groups.close()
+
+
+def _make_groups() -> cgroup.Groups | None:
+    try:
+        return cgroup.Groups()
+    except OSError:
+        return None  # reported as a layer that is off; the pool watches memory instead
