@@ -1,0 +1,184 @@
+"""What must not travel: values that look like secrets, and handles that mean something in this process only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from avlab.core.errors import BundleError, SecretRefused
+from avlab.remote.source import constants
+
+_NAME = re.compile(
+    r"token(?!iz)|secret|passw(or)?d|passphrase|credential|api_?key|(access|private|secret|auth|signing|encryption)_?key",
+    re.IGNORECASE,
+)
+# Names that say where a secret lies, or what one looks like, rather than holding it.
+_ABOUT = re.compile(
+    r"_(pattern|regex|type|kind|sep|separator|name|path|file|dir|url|uri|env|var|field|column|label|prompt|hint|policy)$",
+    re.IGNORECASE,
+)
+_MARK = re.compile(r"<[^<>]{1,20}>|\[[A-Z]{1,12}\]")  # a tokenizer's own tokens: <pad>, [CLS]
+_SHAPES = {
+    "an AWS access key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})",
+    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{20,}",
+    "a Slack token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "a private key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
+    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+    "an API key": r"(?<![\w-])sk-(?:[a-z0-9]{2,12}-){0,3}[A-Za-z0-9_]{16,}|\b[rs]k_live_[0-9A-Za-z]{16,}|\bAIza[0-9A-Za-z_-]{35}",
+    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
+    "a URL with a password": r"://[^\s/:@'\"<>{}]{1,256}:[^\s/:@'\"<>{}]{1,256}@",
+}
+_PATTERNS = [(what, re.compile(p), re.compile(p.encode())) for what, p in _SHAPES.items()]
+# Plain searches are fast: the patterns run only over what holds one of these.
+_HINTS = ("AKIA", "ASIA", "gh", "glpat-", "xox", "PRIVATE KEY", "eyJ", "sk-", "k_live_", "AIza", "hf_", "://")
+_HINT_BYTES = tuple(h.encode() for h in _HINTS)
+
+_LIVE = {
+    "_socket.socket": "a socket",
+    "_io._IOBase": "an open file",
+    "tempfile._TemporaryFileWrapper": "an open file",
+    "_thread.lock": "a lock",
+    "_thread.RLock": "a lock",
+    "threading.Condition": "a lock",
+    "threading.Event": "a threading event",
+    "threading.Semaphore": "a lock",
+    "threading.Barrier": "a lock",
+    "threading.Thread": "a thread",
+    "_thread._local": "a thread-local",
+    "queue.Queue": "a queue between threads",
+    "_queue.SimpleQueue": "a queue between threads",
+    "concurrent.futures._base.Executor": "a pool of threads or processes",
+    "concurrent.futures._base.Future": "a future",
+    "multiprocessing.process.BaseProcess": "a process",
+    "multiprocessing.queues.Queue": "a queue between processes",
+    "subprocess.Popen": "a process",
+    "asyncio.events.AbstractEventLoop": "an event loop",
+    "asyncio.futures.Future": "an asyncio future",
+    "_asyncio.Future": "an asyncio future",
+    "_asyncio.Task": "an asyncio task",
+    "builtins.generator": "a running generator",
+    "builtins.async_generator": "a running generator",
+    "builtins.coroutine": "a running coroutine",
+    "builtins.frame": "a stack frame",
+    "builtins.traceback": "a traceback",
+    "mmap.mmap": "a memory map",
+    "sqlite3.Connection": "a database connection",
+    "sqlite3.Cursor": "a database cursor",
+    "select.epoll": "a poll object",
+    "select.poll": "a poll object",
+    "selectors.BaseSelector": "a selector",
+    "_ssl._SSLContext": "a TLS context",
+    "_contextvars.Context": "a context",
+    "os._Environ": "the environment of this process",
+    "av.container.core.Container": "an open media file",
+}
+_HARMLESS = {"_io.BytesIO", "_io.StringIO"}
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How to speak of a value: ``kind`` and ``name`` of the captured variable, its ``owner``, the ``trail`` from there, and
+    the ``last`` name on the way: of a variable, an attribute or a key."""
+
+    kind: str
+    name: str
+    owner: str
+    trail: str = ""
+    last: str = ""
+
+    def attribute(self, name: str) -> Label:
+        return replace(self, trail=f"{self.trail}.{name}", last=name)
+
+    def key(self, key: object) -> Label:
+        shown = repr(key) if isinstance(key, int | float | bool | bytes | str) and not shape_of(key) else type(key).__name__
+        return replace(self, trail=f"{self.trail}[{shown[:40]}]", last=key if isinstance(key, str) else "")
+
+    @property
+    def unnamed(self) -> Label:
+        """The same place without a name of its own: keys, members of a set."""
+        return replace(self, last="")
+
+    @property
+    def variable(self) -> Label:
+        """The captured variable that the value belongs to."""
+        return replace(self, trail="", last="")
+
+    def __str__(self) -> str:
+        if not self.name and not self.trail:
+            return self.owner
+        link = "used by" if self.kind == "global" else "closed over by" if self.kind == "variable" else "of"
+        return f"{self.kind} `{self.name}{self.trail}` {link} {self.owner}"
+
+
+def shape_of(value: object) -> str:
+    """What kind of credential this text has the shape of; empty for none, and for anything that is not text."""
+    if isinstance(value, str):
+        if any(hint in value for hint in _HINTS):
+            return next((what for what, text, _ in _PATTERNS if text.search(value)), "")
+    elif isinstance(value, bytes | bytearray) and any(hint in value for hint in _HINT_BYTES):
+        return next((what for what, _, data in _PATTERNS if data.search(value)), "")
+    return ""
+
+
+def secret_name(name: str) -> bool:
+    """Whether a variable of this name is likely to hold a secret."""
+    return bool(_NAME.search(name)) and not _ABOUT.search(name)
+
+
+def check_text(value: str | bytes | bytearray, label: Label, allowed: frozenset[str]) -> None:
+    """Raises SecretRefused if a captured value looks like a secret, by its shape or by the name it goes by."""
+    if not value or label.last in allowed or label.name in allowed:
+        return
+    what = shape_of(value)
+    if not what and label.last and secret_name(label.last) and not (isinstance(value, str) and _MARK.fullmatch(value)):
+        what = "a secret by its name"
+    if what:
+        name = label.last or label.name
+        raise SecretRefused(
+            f"{label} looks like {what} and was not packed: pass it as an argument to a call, "
+            + (f"or pack with allow_secrets=({name!r},)" if name else "or keep it out of the source")
+        )
+
+
+def check_source(text: str, filename: str, allowed: frozenset[str], *, names: bool) -> None:
+    """Raises SecretRefused if source text holds a credential; names the line, never the value.
+
+    ``names``: string literals assigned to names that sound like secrets count as well.
+    """
+    assigned = {line: name for name, _, line in constants(text)}
+    if shape_of(text):
+        for number, line in enumerate(text.splitlines(), 1):
+            what = shape_of(line)
+            if what and assigned.get(number) not in allowed:
+                raise _in_source(assigned.get(number, ""), filename, number, what)
+    for name, value, number in constants(text) if names else ():
+        if value and secret_name(name) and name not in allowed and not _MARK.fullmatch(value):
+            raise _in_source(name, filename, number, "a secret by its name")
+
+
+def _in_source(name: str, filename: str, line: int, what: str) -> SecretRefused:
+    variable = f"`{name}` at " if name else ""
+    remedy = f", or pack with allow_secrets=({name!r},)" if name else ""
+    return SecretRefused(
+        f"{variable}{filename}, line {line} looks like {what}, and this text would travel: "
+        f"take it out of the text and pass it as an argument to a call{remedy}"
+    )
+
+
+def check_live(value: Any, label: Label) -> None:
+    """Raises BundleError if the value is a handle of this process."""
+    kinds = [f"{c.__module__}.{c.__qualname__}" for c in type(value).__mro__]
+    if isinstance(value, memoryview) and type(value.obj).__module__ == "mmap":
+        kinds = ["mmap.mmap"]
+    if _HARMLESS.intersection(kinds):
+        return
+    what = next((_LIVE[k] for k in kinds if k in _LIVE), "")
+    if not what and kinds[0].startswith("av.container."):
+        what = "an open media file"
+    if what:
+        raise BundleError(
+            f"{label} is {what} ({kinds[0]}), which means something in this process only: "
+            "create it where it is used, for example in `open` or `__init__`"
+        )

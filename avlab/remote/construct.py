@@ -1,0 +1,33 @@
+"""What the pickle of a bundle refers to by name: these run in the worker, while it loads."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Construct:
+    """Packed in place of an instance: the worker calls ``cls(*args, **kwargs)``, so ``__init__`` runs there."""
+
+    cls: Any
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Any:
+        return self.cls(*self.args, **self.kwargs)
+
+
+def same(value: Any) -> Any:
+    """Stands where one object was pickled in place of another."""
+    return value
+
+
+def by_name(module: str, qualname: str) -> Any:
+    """A class or function of a module that travelled as source. Raises ImportError, AttributeError."""
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
