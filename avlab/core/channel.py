@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -17,9 +17,12 @@ from avlab.core.errors import AvlabError
 
 T = TypeVar("T")
 
+Keep = Callable[[T], tuple[Hashable, int]]
+"""Kind of a value, and how many of that kind a LATEST channel keeps."""
+
 
 class Policy(Enum):
-    """What a full channel does: make the sender wait, keep only the newest, or drop the oldest."""
+    """What a full channel does: make the sender wait, keep only the newest (of each kind), or drop the oldest."""
 
     BLOCK = "block"
     LATEST = "latest"
@@ -42,17 +45,25 @@ class ChannelStatistics:
 
 
 class _State(Generic[T]):
-    def __init__(self, capacity: int, policy: Policy) -> None:
+    def __init__(self, capacity: int, policy: Policy, keep: Keep[T] | None) -> None:
         self.queue: deque[T] = deque()
-        self.capacity, self.policy = capacity, policy
+        self.capacity, self.policy, self.keep = capacity, policy, keep
         lock = threading.Lock()
         self.lock = lock
         self.filled, self.emptied = threading.Condition(lock), threading.Condition(lock)
         self.receivers_waiting = self.senders_waiting = 0
         self.sent = self.received = self.dropped = 0
-        self.ended = self.abandoned = False
+        self.ended = self.abandoned = self.discarding = False
         self.cause: BaseException | None = None
         self.listener: Callable[[], None] | None = None
+
+    def outdate(self, value: T, keep: Keep[T]) -> None:
+        """Drop what ``value`` makes old news."""
+        kind, depth = keep(value)
+        same = [index for index, queued in enumerate(self.queue) if keep(queued)[0] == kind]
+        if len(same) >= depth:
+            del self.queue[same[0]]
+            self.dropped += 1
 
     def statistics(self) -> ChannelStatistics:
         with self.lock:
@@ -74,7 +85,13 @@ class Sender(Generic[T]):
         with state.lock:
             while True:
                 if state.abandoned or state.ended:
-                    raise ChannelClosed("the receiving end of the channel is closed")
+                    raise ChannelClosed("the channel is closed")
+                if state.discarding:
+                    state.sent += 1
+                    state.dropped += 1
+                    return
+                if state.keep is not None:
+                    state.outdate(value, state.keep)
                 if len(state.queue) < state.capacity:
                     break
                 if state.policy is not Policy.BLOCK:
@@ -154,6 +171,15 @@ class Receiver(Generic[T]):
         with self._state.lock:
             self._state.listener = listener
 
+    def discard(self) -> None:
+        """Drop what is queued and all that follows, without holding up the sender; the end still arrives. Idempotent."""
+        state = self._state
+        with state.lock:
+            state.discarding = True
+            state.dropped += len(state.queue)
+            state.queue.clear()
+            state.emptied.notify_all()
+
     def close(self) -> None:
         """Listen no more: queued values are dropped, senders get ChannelClosed. Idempotent."""
         state = self._state
@@ -169,9 +195,19 @@ class Receiver(Generic[T]):
         return self._state.statistics()
 
 
-def open_channel(capacity: int = 8, policy: Policy = Policy.BLOCK) -> tuple[Sender[T], Receiver[T]]:
-    """A channel for at most ``capacity`` values (LATEST always keeps one)."""
+def open_channel(
+    capacity: int = 8, policy: Policy = Policy.BLOCK, keep: Keep[T] | None = None
+) -> tuple[Sender[T], Receiver[T]]:
+    """A channel for at most ``capacity`` values.
+
+    LATEST keeps one value, or with ``keep`` (which only LATEST takes) as many of each kind as it says, so that a picture
+    never drops a sound. Raises ValueError for an impossible capacity.
+    """
     if capacity < 1:
         raise ValueError(f"a channel holds at least one value, not {capacity}")
-    state: _State[T] = _State(1 if policy is Policy.LATEST else capacity, policy)
+    if policy is not Policy.LATEST:
+        keep = None
+    elif keep is None:
+        capacity = 1
+    state: _State[T] = _State(capacity, policy, keep)
     return Sender(state), Receiver(state)

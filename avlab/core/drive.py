@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
 
 from avlab.core.errors import NodeError, node_error
@@ -72,7 +72,7 @@ def many_results(node: Any, run: Await) -> Many:
         asyncgen = process
 
         def process(value: Any) -> Any:
-            return _iterate_async(asyncgen(value), run)
+            return iterate_async(asyncgen(value), run)
 
     def step(item: Item) -> Iterator[Item]:
         try:
@@ -86,15 +86,26 @@ def many_results(node: Any, run: Await) -> Many:
     return step
 
 
-def _iterate_async(generator: AsyncGenerator[Any, None], run: Await) -> Iterator[Any]:
+def iterate_async(iterator: Any, run: Await) -> Iterator[Any]:
+    """An async iterator as a plain one; each step runs where ``run`` runs coroutines, and so does its closing."""
     try:
         while True:
             try:
-                yield run(anext(generator))  # type: ignore[arg-type]  # an awaitable of its own kind
+                value = run(_next(iterator))
             except StopAsyncIteration:
                 return
+            yield value
     finally:
-        run(generator.aclose())
+        if hasattr(iterator, "aclose"):
+            run(_close(iterator))
+
+
+async def _next(iterator: Any) -> Any:
+    return await anext(iterator)
+
+
+async def _close(iterator: Any) -> None:
+    await iterator.aclose()
 
 
 def flushed(node: Any, previous: Item | None, run: Await) -> Iterator[Item]:
@@ -112,7 +123,7 @@ def flushed(node: Any, previous: Item | None, run: Await) -> Iterator[Item]:
         if inspect.iscoroutine(held):
             held = run(held)
         if inspect.isasyncgen(held):
-            held = _iterate_async(held, run)
+            held = iterate_async(held, run)
         for value in held if isinstance(held, list | Iterator) else (held,):
             result = inherit(value, parent)
             if result is not None:
@@ -150,7 +161,7 @@ def produced(node: Any, run: Await) -> Iterator[Item]:
     numbers: dict[str, int] = {}
     try:
         values = node.items()
-        for value in _iterate_async(values, run) if inspect.isasyncgen(values) else values:
+        for value in iterate_async(values, run) if inspect.isasyncgen(values) else values:
             item = as_item(value)
             number = numbers.get(item.track, 0)
             numbers[item.track] = number + 1

@@ -102,6 +102,10 @@ class Cancelled(AvlabError):
     """The work was stopped on purpose before its end."""
 
 
+class TimedOut(Cancelled, TimeoutError):
+    """The work did not end within the time that the caller gave it."""
+
+
 class NodeError(AvlabError):
     """A local node raised. Also *is* the builtin type of the original, which is its ``__cause__``.
 
@@ -140,7 +144,7 @@ def remote_error(
     Control-flow exceptions (KeyboardInterrupt, StopIteration and their like) are not mirrored: a worker must not steer the
     caller's interpreter. Unknown names give a plain RemoteError.
     """
-    error = _mirrored(RemoteError, builtin, message)
+    error: RemoteError = _mirrored(RemoteError, builtin, message)
     error.type_name = type_name or builtin
     error.remote_traceback = traceback
     error.input = input
@@ -155,7 +159,7 @@ def node_error(node: object, item: Any, error: Exception, method: str = "process
     where = f"{name}.{method}"
     if item is not None and method == "process":
         where += f", item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
-    wrapped = _mirrored(NodeError, nearest_builtin(type(error)), f"{error} (in {where})")
+    wrapped: NodeError = _mirrored(NodeError, nearest_builtin(type(error)), f"{error} (in {where})")
     wrapped.node, wrapped.item = name, getattr(item, "seq", None)
     return wrapped
 
@@ -165,25 +169,26 @@ def nearest_builtin(cls: type) -> str:
     return next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins")
 
 
-_mirrors: dict[tuple[type, str], type] = {}
+_mirrors: dict[tuple[type, str], type[Any]] = {}
 
 
 def _mirrored(kind: type, builtin: str, message: str) -> Any:
     cls = _mirrors.get((kind, builtin))
     if cls is None:
         cls = _mirrors[kind, builtin] = _mirror(kind, builtin)
-    error = cls.__new__(cls)
+    error: Any = cls.__new__(cls)
     error.args = (message,)
     return error
 
 
-def _mirror(kind: type, builtin: str) -> type:
-    base: Any = getattr(builtins, builtin, None)
+def _mirror(kind: Any, builtin: str) -> Any:
+    base = getattr(builtins, builtin, None)
     if not isinstance(base, type) or not issubclass(base, Exception) or builtin in {*_NOT_MIRRORED, "Exception"}:
         return kind
     try:
         # str() of KeyError quotes and of UnicodeDecodeError needs fields: show the message as it is.
-        return type(base.__name__, (kind, base), {"__module__": "avlab", "__str__": _message})
+        bases: tuple[Any, ...] = (kind, base)
+        return type(builtin, bases, {"__module__": "avlab", "__str__": _message})
     except TypeError:
         return kind
 

@@ -60,7 +60,7 @@ def inherit(result: Any, parent: Item) -> Item | None:
     if result is None:
         return None
     if type(result) is Item:
-        if result.track and result.stamps:
+        if (result.track or not parent.track) and (result.stamps or not parent.stamps):
             return result
         return replace(result, track=result.track or parent.track, stamps=result.stamps or parent.stamps)
     pts, time_base = parent.pts, parent.time_base

@@ -111,11 +111,12 @@ class Failure:
 
 @dataclass(slots=True)
 class Slot:
-    """Where a payload lies in the link's shared memory."""
+    """Where a payload lies in the link's shared memory; ``sizes`` of the buffers in it, in order."""
 
     index: int
     offset: int
     length: int
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import enum
 import inspect
 import types
 import typing
+from collections import abc
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -46,7 +47,9 @@ def shape_of(node: object) -> Shape:
     if callable(getattr(node, "items", None)):
         return Shape.SOURCE
     if isinstance(node, type):
-        raise PipelineError(f"{node.__qualname__} is a class: put an instance, {node.__qualname__}(), into the pipeline")
+        raise PipelineError(
+            f"{node.__qualname__} is a class: put an instance, {node.__qualname__}(), into the pipeline"
+        )
     raise PipelineError(f"{node!r} is not a node: it has neither process(value) nor items()")
 
 
@@ -63,6 +66,29 @@ def consumes(node: object) -> tuple[type, ...] | None:
     return None if hint is REQUIRED else _types(hint)
 
 
+def produces(node: object) -> tuple[type, ...] | None:
+    """The types of a node's results, as far as they are known: an attribute ``produces``, else the return annotation.
+
+    An empty tuple means no results (a sink); None means unknown. A generator's annotation says what it yields.
+    """
+    declared = getattr(node, "produces", None)
+    if declared is not None and not callable(declared):
+        return tuple(declared)
+    function = _definition(node)
+    if function is None or inspect.signature(function).return_annotation is REQUIRED:
+        return None
+    try:
+        hint = typing.get_type_hints(function)["return"]
+        while typing.get_origin(hint) in _ITERATORS:
+            hint = typing.get_args(hint)[0]
+        return () if hint is type(None) else _types(hint) or None
+    except (NameError, AttributeError, TypeError, PipelineError):  # a helpful hint, not a condition
+        return None
+
+
+_ITERATORS = (abc.Iterator, abc.Iterable, abc.Generator, abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator)
+
+
 def takes_item(node: object) -> bool:
     """Whether ``process`` is annotated to take the `Item` itself instead of its value."""
     return _process_hint(node) is Item
@@ -77,7 +103,7 @@ def _process_hint(node: object) -> Any:
         return REQUIRED
     try:
         return typing.get_type_hints(function)[arguments[0].name]
-    except Exception as error:  # noqa: BLE001  annotations are user code: anything can happen while they resolve
+    except Exception as error:
         where = f"{type(node).__qualname__}.process"
         raise PipelineError(f"annotation {arguments[0].annotation!r} of {where} does not resolve: {error}") from error
 
@@ -142,7 +168,7 @@ class Node:
         return f"{type(self).__qualname__}({values})"
 
 
-class join:  # noqa: N801  reads as what it does: joins core's nodes to the layers above, which fill these in
+class join:
     """How ``a >> b`` and ``node.on(url)`` reach the layers above core; avlab/__init__ fills them in."""
 
     pipeline: ClassVar[Callable[[list[object]], Any]]
@@ -155,8 +181,9 @@ def parameters(cls: type) -> dict[str, tuple[Any, Any]]:
     They are the annotated public class attributes of the class and its bases (dataclass style); for a class with an own
     ``__init__`` they are its arguments.
     """
-    if "__init__" in vars(cls) or (cls.__init__ is not Node.__init__ and cls.__init__ is not object.__init__):
-        signature = inspect.signature(cls.__init__)
+    constructor = inspect.getattr_static(cls, "__init__")
+    if constructor not in (inspect.getattr_static(Node, "__init__"), inspect.getattr_static(object, "__init__")):
+        signature = inspect.signature(constructor)
         plain = [p for p in list(signature.parameters.values())[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         return {p.name: (p.annotation, p.default) for p in plain}
     found: dict[str, tuple[Any, Any]] = {}

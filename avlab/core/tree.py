@@ -17,7 +17,8 @@ from avlab.core.errors import CodecError
 from avlab.core.message import Buffer
 
 MAX_DEPTH = 64
-MAX_META = 16 << 20
+MAX_META = 64 << 20
+SHORT = 2 << 10
 PLAIN = (type(None), bool, int, float, str)
 CONTAINERS = (list, tuple, dict, set, frozenset, complex)
 
@@ -28,7 +29,7 @@ class Values:
     """Encodes and decodes any value for one session.
 
     ``classes``: dataclasses that may be made when decoding, by `class_name`; others are refused with CodecError. ``pickle``: ``dumps(value) -> (bytes, buffers)`` for values without a codec on the
-    way into a worker; ``unpickle``: the reverse, set only inside a locked worker or by explicit trust.
+    way into a worker (dataclasses too: their class travels with them); ``unpickle``: the reverse, set only inside a locked worker or by explicit trust.
     ``itself``: the session's own object, which travels as a reference (``return self``).
     """
 
@@ -49,18 +50,22 @@ class Values:
         """Codec name, metadata, buffers. Raises CodecError naming the type that cannot travel."""
         kind = type(value)
         if kind in PLAIN:
-            return "json", _dumps(value).encode(), ()
+            return _as_json("json", value, [])
         if kind is bytes:
             return "bytes", b"", (value,)
-        if kind in CONTAINERS or (is_dataclass(kind) and self._travels(kind)) or (value is self.itself and value is not None):
+        if (
+            kind in CONTAINERS
+            or (is_dataclass(kind) and self._pickle is None)
+            or (value is self.itself and value is not None)
+        ):
             buffers: list[Buffer] = []
-            return "tree", _dumps(self._shrink(value, buffers, 0)).encode(), buffers
+            return _as_json("tree", self._shrink(value, buffers, 0), buffers)
         if self._registry.find(kind) is None:
             if isinstance(value, bytearray | memoryview):
                 return "bytes", b"", (value,)
             if self._pickle is None and _base(value) is not kind:
                 buffers = []
-                return "tree", _dumps(self._shrink(value, buffers, 0)).encode(), buffers
+                return _as_json("tree", self._shrink(value, buffers, 0), buffers)
             if self._pickle is not None:
                 data, out_of_band = self._pickle(value)
                 return "pickle", b"", (data, *out_of_band)
@@ -69,7 +74,7 @@ class Values:
     def decode(self, codec: str, meta: bytes, buffers: Sequence[Buffer]) -> Any:
         """The value. Raises CodecError; never runs code of the value unless unpickling was allowed."""
         if codec == "json":
-            return _parse(meta)
+            return _parse(meta if meta else bytes(buffers[-1]) if buffers else b"")
         if codec == "bytes":
             if len(buffers) != 1:
                 raise CodecError("codec 'bytes' needs one buffer")
@@ -86,19 +91,16 @@ class Values:
             return self._unpickle(bytes(views[0]), views[1:])
         if codec == "tree":
             try:
-                return self._grow(_parse(meta), views, 0)
+                return self._grow(_parse(meta), views, 0) if meta else self._grow(_parse(bytes(views[-1])), views[:-1], 0)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
                 raise CodecError(f"codec 'tree': {error}") from error
         return self._registry.decode(codec, meta, views)
 
-    def _travels(self, kind: type) -> bool:
-        """Whether a dataclass travels by its fields: without a pickle it must, with one only if both sides know it."""
-        return self._pickle is None or class_name(kind) in self.classes
-
     def _shrink(self, value: Any, buffers: list[Buffer], depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise CodecError(f"a value is nested deeper than {MAX_DEPTH} levels (or contains itself)")
-        kind, down = _base(value), depth + 1
+        kind: Any = _base(value)
+        down = depth + 1
         if kind in PLAIN:
             return value if type(value) is kind else kind(value)
         if value is self.itself:
@@ -114,7 +116,7 @@ class Values:
             return [kind.__name__, *[self._shrink(v, buffers, down) for v in value]]
         if kind is complex:
             return ["complex", value.real, value.imag]
-        if is_dataclass(kind) and self._travels(kind):
+        if is_dataclass(kind) and self._pickle is None:
             name = class_name(kind)
             state = {f.name: self._shrink(getattr(value, f.name), buffers, down) for f in fields(value)}
             return ["dataclass", name, state]
@@ -157,10 +159,16 @@ def _make(cls: type, state: dict[str, Any]) -> Any:
     """A dataclass instance without running its __init__ (it was validated where it was made)."""
     if state.keys() != {f.name for f in fields(cls)}:
         raise CodecError(f"fields of dataclass {cls.__qualname__} differ between the two sides")
-    instance = object.__new__(cls)
+    instance: Any = object.__new__(cls)
     for name, value in state.items():
         object.__setattr__(instance, name, value)
     return instance
+
+
+def _as_json(codec: str, value: Any, buffers: list[Buffer]) -> tuple[str, bytes, Sequence[Buffer]]:
+    """JSON in the metadata while it is short, otherwise as the last buffer: headers stay small on every link."""
+    text = _dumps(value).encode()
+    return (codec, text, buffers) if len(text) <= SHORT else (codec, b"", [*buffers, text])
 
 
 def _parse(meta: bytes) -> Any:
@@ -180,7 +188,7 @@ def _base(value: Any) -> type:
     return next((base for base in (bool, int, float, str, *CONTAINERS) if issubclass(kind, base)), kind)
 
 
-def class_name(cls: type) -> str:
+def class_name(cls: Any) -> str:
     """The name under which a dataclass travels."""
     return f"{cls.__module__}:{cls.__qualname__}"
 

@@ -1,0 +1,340 @@
+"""Messages ⇄ bytes of protos/avlab/v1/executor.proto. Sans-IO: nothing here reads or writes a socket.
+
+The raw buffers of an item never pass through protobuf: the header is serialised, then tag, length and the buffers
+themselves follow as the last field; on the way in the payload is sliced out and the rest parsed. Every message is written
+as one element of `Batch.messages`, so a byte stream is one endless Batch and a packet is one Batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from avlab import _pb as pb
+from avlab.core.errors import CodecError, ItemTooLarge
+from avlab.core.message import (
+    MAX_ITEM,
+    Blob,
+    Buffer,
+    Bundle,
+    BundleKind,
+    Credit,
+    End,
+    Failure,
+    File,
+    ItemMessage,
+    Log,
+    Message,
+    Mode,
+    Open,
+    Opened,
+    Resume,
+    Resumed,
+    Signal,
+    SignalKind,
+    Slot,
+    Source,
+)
+
+MAX_HEADER = 1 << 20
+MAX_MESSAGE = MAX_ITEM + MAX_HEADER
+_BATCH_TAG, _PAYLOAD_TAG, _ITEM_FIELD = 0x0A, 0x7A, 3
+_LARGE = (_ITEM_FIELD, 11)
+_FIELDS: dict[type, tuple[int, Any]] = {
+    Open: (1, pb.Open),
+    Opened: (2, pb.Opened),
+    ItemMessage: (_ITEM_FIELD, pb.Item),
+    Credit: (4, pb.Credit),
+    Signal: (5, pb.Signal),
+    Log: (6, pb.Log),
+    End: (7, pb.End),
+    Failure: (8, pb.Failure),
+    Resume: (9, pb.Resume),
+    Resumed: (10, pb.Resumed),
+    Blob: (11, pb.Blob),
+}
+_CLASSES = {number: (cls, proto) for cls, (number, proto) in _FIELDS.items()}
+_MODES = tuple(Mode)
+
+
+def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
+    """The bytes of one message as a list of buffers (a header, then the raw buffers as they are, uncopied).
+
+    ``inline=False`` leaves the buffers out: the message's ``slot`` says where they lie. Raises ItemTooLarge.
+    """
+    buffers: Sequence[Buffer] = ()
+    if type(message) is ItemMessage:
+        body, buffers = _item_to_proto(message).SerializeToString(), message.buffers
+        size = message.nbytes if buffers else 0
+        if size > MAX_ITEM:
+            raise ItemTooLarge(
+                f"an item of {size} bytes exceeds the limit of {MAX_ITEM} bytes (64 MiB): send smaller items"
+            )
+        if len(body) > MAX_HEADER:
+            raise ItemTooLarge(f"an item with {len(body)} bytes of metadata exceeds the limit of {MAX_HEADER} bytes")
+        if not inline:
+            buffers, size = (), 0
+    else:
+        data = message.data if isinstance(message, Blob | Log | Signal) else b""
+        body, buffers, size = _to_proto(message).SerializeToString(), (data,) if data else (), len(data)
+    number = _FIELDS[type(message)][0]
+    head = bytes((number << 3 | 2,)) + _varint(len(body))
+    tail = bytes((_PAYLOAD_TAG,)) + _varint(size) if size else b""
+    total = len(head) + len(body) + len(tail) + size
+    return [bytes((_BATCH_TAG,)) + _varint(total) + head + body + tail, *buffers]
+
+
+def encode_batch(messages: Iterable[Message]) -> bytes:
+    """One Batch with these messages."""
+    return b"".join(part for message in messages for part in encode(message))
+
+
+class Decoder:
+    """Bytes in any pieces → messages. Memory is bounded by one message; anything malformed raises CodecError."""
+
+    def __init__(self, max_message: int = MAX_MESSAGE) -> None:
+        self._max = max_message
+        self._buffer = bytearray()
+        self._start = 0
+
+    def feed(self, data: Buffer) -> Iterator[Message]:
+        """The messages that are complete now. Their buffers are copies, independent of ``data``."""
+        self._buffer += data
+        while True:
+            message = self._next()
+            if message is None:
+                return
+            yield message
+
+    def _next(self) -> Message | None:
+        buffer, start = self._buffer, self._start
+        if start == len(buffer):
+            if start:
+                self._buffer, self._start = bytearray(), 0
+            return None
+        if buffer[start] != _BATCH_TAG:
+            raise CodecError(f"byte {buffer[start]:#x} where a message should begin")
+        try:
+            size, begin = _read_varint(buffer, start + 1)
+        except IndexError:
+            return None
+        if size > self._max:
+            raise ItemTooLarge(f"a message of {size} bytes exceeds the limit of {self._max} bytes")
+        if len(buffer) - begin < size:
+            if start > 1 << 16:
+                del buffer[:start]
+                self._start = 0
+            return None
+        self._start = begin + size
+        return _parse(memoryview(bytes(memoryview(buffer)[begin : begin + size])))
+
+
+def decode_batch(data: Buffer, max_message: int = MAX_MESSAGE) -> list[Message]:
+    """All messages of one complete Batch; item buffers are views of ``data``. Raises CodecError."""
+    view, position, messages = memoryview(data), 0, []
+    while position < len(view):
+        if view[position] != _BATCH_TAG:
+            raise CodecError(f"byte {view[position]:#x} where a message should begin")
+        try:
+            size, begin = _read_varint(view, position + 1)
+        except IndexError:
+            raise CodecError("a batch ends inside a length") from None
+        position = begin + size
+        if size > max_message:
+            raise ItemTooLarge(f"a message of {size} bytes exceeds the limit of {max_message} bytes")
+        if position > len(view):
+            raise CodecError("a batch ends inside a message")
+        messages.append(_parse(view[begin:position]))
+    return messages
+
+
+def _parse(view: memoryview) -> Message:
+    """One Message: its single kind field and the payload, in whatever order a foreign writer put them."""
+    position, number, body, payload = 0, 0, view[:0], view[:0]
+    try:
+        while position < len(view):
+            tag, position = _read_varint(view, position)
+            if tag & 7 != 2:
+                raise CodecError(f"field {tag >> 3} of a message has wire type {tag & 7}")
+            size, position = _read_varint(view, position)
+            end = position + size
+            if end > len(view):
+                raise CodecError("a field reaches past the end of its message")
+            if tag == _PAYLOAD_TAG:
+                payload = view[position:end]
+            elif number:
+                raise CodecError("a message of two kinds")
+            else:
+                number, body = tag >> 3, view[position:end]
+            position = end
+    except IndexError:
+        raise CodecError("a message ends inside a field") from None
+    if number not in _CLASSES:
+        raise CodecError(f"unknown kind of message {number}")
+    if len(body) > MAX_HEADER or (number not in _LARGE and len(payload) > MAX_HEADER):
+        raise CodecError(f"a header of {len(body)} bytes exceeds the limit of {MAX_HEADER} bytes")
+    cls, proto = _CLASSES[number]
+    try:
+        parsed = proto.FromString(bytes(body))
+    except DecodeError as error:
+        raise CodecError(f"a malformed {cls.__name__}: {error}") from None
+    try:
+        return _item_from_proto(parsed, payload) if number == _ITEM_FIELD else _from_proto(cls, parsed, payload)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CodecError(f"a malformed {cls.__name__}: {error}") from None
+
+
+def _item_to_proto(item: ItemMessage) -> Any:
+    proto = pb.Item(
+        input=item.input,
+        k=item.k,
+        last=item.last,
+        ordinal=item.ordinal,
+        mode=item.mode,
+        method=item.method,
+        codec=item.codec,
+        meta=item.meta,
+        pts=item.pts,
+        track=item.track,
+        seq=item.seq,
+        acked=item.acked,
+        granted=item.granted,
+    )
+    if item.pts is not None:
+        proto.time_base_numerator, proto.time_base_denominator = item.time_base.as_integer_ratio()
+    if item.stamps:
+        proto.stamps.extend(item.stamps)
+    if item.buffers:
+        proto.sizes.extend([b.nbytes if isinstance(b, memoryview) else len(b) for b in item.buffers])
+    if item.slot is not None:
+        proto.slot.index, proto.slot.offset, proto.slot.length = item.slot.index, item.slot.offset, item.slot.length
+    if item.failure is not None:
+        proto.failure.CopyFrom(_to_proto(item.failure))
+    return proto
+
+
+def _item_from_proto(proto: Any, payload: memoryview) -> ItemMessage:
+    item = ItemMessage(
+        input=proto.input,
+        k=proto.k,
+        last=proto.last,
+        ordinal=proto.ordinal,
+        mode=_MODES[proto.mode] if 0 <= proto.mode < len(_MODES) else _bad("mode"),
+        method=proto.method,
+        codec=proto.codec,
+        meta=proto.meta,
+        track=proto.track,
+        seq=proto.seq,
+        acked=proto.acked,
+        granted=proto.granted,
+    )
+    if proto.HasField("pts"):
+        item.pts = proto.pts
+        if proto.time_base_denominator <= 0 or proto.time_base_numerator <= 0:
+            _bad("time base")
+        item.time_base = _fraction(proto.time_base_numerator, proto.time_base_denominator)
+    if proto.stamps:
+        item.stamps = tuple(proto.stamps)
+    if proto.HasField("slot"):
+        item.slot = Slot(proto.slot.index, proto.slot.offset, proto.slot.length, tuple(proto.sizes))
+        if item.slot.length > MAX_ITEM or sum(item.slot.sizes) != item.slot.length or len(payload):
+            _bad("slot")
+    elif proto.sizes:
+        item.buffers = split(payload, proto.sizes)
+    elif len(payload):
+        _bad("payload without sizes")
+    if proto.HasField("failure"):
+        item.failure = _from_proto(Failure, proto.failure, payload[:0])
+    return item
+
+
+def split(payload: memoryview, sizes: Iterable[int]) -> list[Buffer]:
+    """The buffers of a payload. Raises CodecError when the sizes do not add up to it."""
+    buffers: list[Buffer] = []
+    position = 0
+    for size in sizes:
+        buffers.append(payload[position : position + size])
+        position += size
+    if position != len(payload):
+        raise CodecError(f"buffer sizes add up to {position} bytes, the payload has {len(payload)}")
+    return buffers
+
+
+_fraction = lru_cache(maxsize=256)(Fraction)
+
+
+def _bad(what: str) -> Any:
+    raise CodecError(f"a malformed Item: {what}")
+
+
+def _to_proto(message: Any) -> Any:
+    """Any message but Item: the proto has the same field names."""
+    if isinstance(message, Bundle):
+        proto = pb.Bundle(**_plain(message, ("files", "sources")))
+        proto.files.extend(pb.File(**_plain(file)) for file in message.files)
+        proto.sources.extend(pb.Source(**_plain(source)) for source in message.sources)
+        return proto
+    if isinstance(message, Open):
+        rest = _plain(message, ("bundle", "limits"))
+        return pb.Open(bundle=_to_proto(message.bundle), limits=pb.Limits(**message.limits), **rest)
+    return _FIELDS[type(message)][1](**_plain(message, ("data",)))
+
+
+def _plain(message: Any, without: Sequence[str] = ()) -> dict[str, Any]:
+    return {f.name: getattr(message, f.name) for f in fields(message) if f.name not in without}
+
+
+def _from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
+    if cls is Open:
+        limits = {field.name: value for field, value in proto.limits.ListFields()}
+        return Open(_bundle(proto.bundle), limits, proto.tier, proto.window, proto.session)
+    values = {f.name: getattr(proto, f.name) for f in fields(cls) if f.name != "data"}
+    if cls is Opened:
+        values["consumes"] = list(proto.consumes)
+    if cls is Signal:
+        values["kind"] = SignalKind(proto.kind)
+    if cls in (Blob, Log, Signal):
+        values["data"] = payload if cls is Blob else bytes(payload)
+    return cls(**values)
+
+
+def _bundle(proto: Any) -> Bundle:
+    values = {f.name: getattr(proto, f.name) for f in fields(Bundle)}
+    values["kind"] = BundleKind(proto.kind)
+    values["files"] = [File(f.path, f.blob, f.size, f.module) for f in proto.files]
+    values["sources"] = [Source(s.filename, s.blob) for s in proto.sources]
+    values["requirements"] = list(proto.requirements)
+    return Bundle(**values)
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(buffer: Any, position: int) -> tuple[int, int]:
+    """Value and the position after it. Raises IndexError when it is cut off, CodecError when it is too long."""
+    byte = buffer[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while True:
+        position += 1
+        byte = buffer[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
+        if shift > 63:
+            raise CodecError("a length of more than ten bytes")

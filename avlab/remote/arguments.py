@@ -1,0 +1,58 @@
+"""What crosses a session besides the object itself: arguments without a codec, and dataclasses that may come back."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from avlab.core.errors import CodecError
+from avlab.core.message import Buffer
+from avlab.core.tree import class_name
+
+
+def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
+    """An argument for the worker, pickled with its large buffers beside it. Raises CodecError naming the type."""
+    import pickle  # only those who send such arguments pay for it
+
+    import cloudpickle
+
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except (TypeError, pickle.PicklingError, RecursionError, AttributeError) as error:
+        raise CodecError(f"an argument of type {type(value).__qualname__} cannot travel: {error}") from None
+    return data, [buffer.raw() for buffer in buffers]
+
+
+def dataclasses_of(target: object) -> dict[str, type]:
+    """The dataclasses that an object's methods mention, by the name under which they travel: results may be of these."""
+    found: dict[str, type] = {}
+    cls = target if isinstance(target, type | types.FunctionType) else type(target)
+    functions = [cls] if isinstance(cls, types.FunctionType) else [m for base in cls.__mro__ for m in vars(base).values()]
+    for function in functions:
+        plain = getattr(function, "__func__", getattr(function, "fget", function))
+        if isinstance(plain, types.FunctionType):
+            for value in _mentioned(plain):
+                _add(value, found)
+    if isinstance(cls, type):
+        _add(cls, found)
+    return found
+
+
+def _mentioned(function: types.FunctionType) -> Iterator[Any]:
+    names = set(function.__code__.co_names)
+    yield from (function.__globals__[name] for name in names if name in function.__globals__)
+    for cell in function.__closure__ or ():
+        yield cell.cell_contents
+    yield from function.__annotations__.values()
+
+
+def _add(value: Any, found: dict[str, type]) -> None:
+    for part in (value, *typing.get_args(value)):
+        if isinstance(part, type) and is_dataclass(part) and class_name(part) not in found:
+            found[class_name(part)] = part
+            for field in fields(part):
+                _add(field.type, found)

@@ -1,0 +1,190 @@
+"""connect, Executor: sessions on objects and registered nodes, wherever the executor is."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from types import TracebackType
+from typing import Any, Self, cast
+
+from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
+from avlab.core.message import Failure, Log, Open, Opened
+from avlab.core.tree import Values
+from avlab.remote import bundle
+from avlab.remote.arguments import dataclasses_of, pickle_argument
+from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.failure import restore
+from avlab.remote.limits import Limits
+from avlab.remote.link import Connection, Description
+from avlab.remote.session import WINDOW, OnLog, Session, new_session_id
+from avlab.remote.twins import in_thread
+
+
+class Executor:
+    """An executor, connected. A context manager (also async); closing it ends its sessions."""
+
+    def __init__(self, connection: Connection, config: RemoteExecutorConfig) -> None:
+        self._connection, self.config = connection, config
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.config.url
+
+    def describe(self) -> Description:
+        """Tiers, versions, registered nodes, capacity. Raises ConnectError."""
+        return self._connection.describe()
+
+    def open(
+        self, target: Any, config: Mapping[str, Any] | None = None, *, on_log: OnLog | None = None, **limits: Any
+    ) -> Session:
+        """Open a session on an object, a function, a class instance, a `Packed` bundle, or a registered node's name.
+
+        ``config``: parameters of a registered node. ``on_log`` gets the worker's output as it comes; without it the
+        output is printed. ``limits``: see `Limits`, and ``tier=``. Raises BundleError, TierUnavailable,
+        LimitUnsupported, ConnectError, and what the object's own loading raises, as RemoteError.
+        """
+        if self._closed:
+            raise SessionClosed(f"the executor {self.url} is closed: connect again")
+        settings = self.config.with_limits(limits)
+        assert isinstance(settings.limits, Limits)
+        blobs: Mapping[str, bytes] = {}
+        lent = None if isinstance(target, str) else self._connection.lend(target)
+        if lent is not None:
+            manifest, name, classes = lent, type(target).__name__, {}
+        else:
+            packed = (
+                target
+                if isinstance(target, bundle.Packed)
+                else bundle.pack_node(target, config or {})
+                if isinstance(target, str)
+                else bundle.pack(target)
+            )
+            manifest, blobs = packed.manifest, packed.blobs
+            name = manifest.name or getattr(target, "__name__", type(target).__name__)
+            classes = dataclasses_of(target)
+        if config and not isinstance(target, str):
+            raise ConfigError("config= is for registered nodes: give an object its parameters when you make it")
+        request = Open(manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id())
+        link = self._connection.open(request, blobs)
+        log = on_log or print_log
+        try:
+            opened = _opened(link.recv, log)
+        except BaseException:
+            link.close()
+            raise
+        values = Values(classes=classes, pickle=pickle_argument)
+        session = Session(link, values, opened, name=name, on_log=log, kill=getattr(link, "kill", None))
+        self._sessions.add(session)
+        return session
+
+    async def aopen(self, target: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Session:
+        """`open` for async code."""
+        return await in_thread(lambda: self.open(target, config, **options))
+
+    def close(self) -> None:
+        """End all sessions and free the executor (an embedded one goes). Idempotent."""
+        if not self._closed:
+            self._closed = True
+            for session in list(self._sessions):
+                session.close()
+            self._connection.close()
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await in_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Executor {self.url} {'closed' if self._closed else 'connected'}>"
+
+
+def print_log(log: Log) -> None:
+    """Where a worker's output goes when nobody else takes it: this process's own output."""
+    import sys
+
+    if log.mime == "text/plain":
+        stream = sys.stderr if log.stream == "stderr" else sys.stdout
+        if log.dropped:
+            stream.write(f"[{log.dropped} bytes of output left out]\n")
+        stream.write(log.data.decode("utf-8", "replace"))
+        stream.flush()
+
+
+def _opened(recv: Callable[[], object], log: OnLog) -> Opened:
+    while True:
+        try:
+            message = recv()
+        except LinkClosed as error:
+            raise ConnectError(f"the executor ended the session while it was opened: {error}") from None
+        if isinstance(message, Opened):
+            return message
+        if isinstance(message, Failure):
+            raise restore(message)
+        if isinstance(message, Log):
+            log(message)
+
+
+def connect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
+    """Connect to an executor: "local:" (the embedded one, which starts by itself), "grpc://host:port", "grpcs://…".
+
+    ``config``: fields of RemoteExecutorConfig, and limits as defaults for all sessions. Raises ConfigError, ConnectError,
+    TierUnavailable.
+    """
+    if isinstance(url, RemoteExecutorConfig):
+        settings = url
+    else:
+        own = {k: config.pop(k) for k in list(config) if k in RemoteExecutorConfig.__dataclass_fields__}
+        settings = RemoteExecutorConfig.from_url(url, **own)
+    if config:
+        settings = settings.with_limits(config)
+    if settings.protocol == "grpc":
+        from avlab.remote.links.grpc import connect as connect_grpc  # loads grpc
+
+        return Executor(connect_grpc(settings), settings)
+    if settings.protocol == "inproc":
+        from avlab.remote.links.inproc import connect as connect_inproc
+
+        return Executor(connect_inproc(), settings)
+    points = entry_points(group="avlab.executors", name=settings.protocol)
+    if not points:
+        raise ConnectError(f"no executor for {settings.url!r} is installed here: install avlab with its executor")
+    make = cast(Callable[[RemoteExecutorConfig], Connection], next(iter(points)).load())
+    return Executor(make(settings), settings)
+
+
+async def aconnect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
+    """`connect` for async code."""
+    return await in_thread(lambda: connect(url, **config))
+
+
+_shared: dict[RemoteExecutorConfig, Executor] = {}
+_sharing = threading.Lock()
+
+
+def shared(config: RemoteExecutorConfig) -> Executor:
+    """The process's one executor for a config: nodes that run at the same place share it."""
+    with _sharing:
+        executor = _shared.get(config)
+        if executor is None or executor._closed:
+            executor = _shared[config] = connect(config)
+        return executor
+
+

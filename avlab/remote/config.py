@@ -1,0 +1,108 @@
+"""RemoteExecutorConfig: where a node runs, and under which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from avlab.core.errors import ConfigError
+from avlab.remote.limits import Limits
+
+DEFAULT_PORT = 7411
+_LATER = {"docker": "the executor image", "ray": "the Ray backend"}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteExecutorConfig:
+    """Where a remote node runs.
+
+    host, port: the executor's address (protocol "grpc"); without a host the embedded executor is used ("local").
+    auth: bearer token. tls: True for the system's authorities, or a path to a PEM file of authorities; a token is never
+    sent without TLS to a host that is not loopback. limits: a `Limits` or its fields as a mapping. tier: the lowest
+    acceptable isolation tier. timeout: seconds to connect. pip: requirements (refused until executors build environments).
+    Raises ConfigError.
+    """
+
+    host: str | None = None
+    port: int = DEFAULT_PORT
+    protocol: str = ""
+    auth: str | None = field(default=None, repr=False)
+    tls: bool | str = False
+    limits: Limits | Mapping[str, Any] = field(default_factory=Limits)
+    tier: str | None = None
+    pip: Sequence[str] = ()
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.limits, Mapping):
+            object.__setattr__(self, "limits", make_limits(self.limits))
+        object.__setattr__(self, "pip", tuple(self.pip))
+        if not self.protocol:
+            object.__setattr__(self, "protocol", "grpc" if self.host else "local")
+        if self.protocol in _LATER:
+            raise ConfigError(
+                f"{self.protocol}: needs {_LATER[self.protocol]}, which this version does not have: use 'local:' or 'grpc://host:port'"
+            )
+        if self.protocol not in ("local", "grpc", "inproc"):
+            raise ConfigError(f"unknown protocol {self.protocol!r}: use 'local:', 'grpc://host:port' or 'grpcs://host:port'")
+        if self.protocol == "grpc" and not self.host:
+            raise ConfigError("protocol 'grpc' needs a host: write for example grpc://127.0.0.1:7411")
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"port {self.port} is not between 1 and 65535")
+        if self.pip:
+            raise ConfigError(
+                "pip=… is not supported by this version's executors: install the packages where the executor runs"
+            )
+
+    @classmethod
+    def from_url(cls, url: str, **fields: Any) -> RemoteExecutorConfig:
+        """A config from "local:", "grpc://host:port" or "grpcs://host:port" (TLS); ``fields`` add the rest."""
+        parts = urlsplit(url)
+        scheme = parts.scheme
+        if scheme in ("local", "inproc") and not parts.netloc and not parts.path:
+            return cls(protocol=scheme, **fields)
+        if scheme in ("grpc", "grpcs"):
+            try:
+                port = parts.port or DEFAULT_PORT
+            except ValueError:
+                raise ConfigError(f"URL {url!r}: the port is not a number between 0 and 65535") from None
+            if not parts.hostname or parts.path.strip("/") or parts.username:
+                raise ConfigError(f"URL {url!r}: write {scheme}://host:port (credentials go into auth=)")
+            if scheme == "grpcs":
+                fields.setdefault("tls", True)
+            return cls(host=parts.hostname, port=port, protocol="grpc", **fields)
+        if scheme in _LATER:
+            return cls(protocol=scheme, **fields)
+        raise ConfigError(f"URL {url!r} is not understood: use 'local:', 'grpc://host:port' or 'grpcs://host:port'")
+
+    @property
+    def url(self) -> str:
+        """The address as a URL, without credentials."""
+        if self.protocol != "grpc":
+            return f"{self.protocol}:"
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
+        return f"{'grpcs' if self.tls else 'grpc'}://{host}:{self.port}"
+
+    def with_limits(self, given: Mapping[str, Any]) -> RemoteExecutorConfig:
+        """A copy whose limits (and tier) are overridden by ``given``."""
+        changed = dict(given)
+        tier = changed.pop("tier", self.tier)
+        assert isinstance(self.limits, Limits)  # __post_init__ has made it so
+        return replace(self, tier=tier, limits=make_limits({**self.limits.given(), **changed}))
+
+    def place(self, node: object) -> Any:
+        """The node as a remote one that runs where this config says."""
+        from avlab.remote.nodes import RemoteObjectExecutionNode  # nodes stand on the client, which reads configs
+
+        return RemoteObjectExecutionNode(node, self)
+
+
+def make_limits(given: Mapping[str, Any]) -> Limits:
+    """Limits from names and values. Raises ConfigError naming an unknown one."""
+    known = Limits.__dataclass_fields__
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ConfigError(f"unknown limit {unknown[0]!r}; there are: tier, {', '.join(known)}")
+    return Limits(**{name: value for name, value in given.items() if value is not None})

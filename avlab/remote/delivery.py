@@ -1,0 +1,168 @@
+"""Delivery: sequence numbers, credits, acknowledgement, replay and epochs. Sans-IO; both banks of every link use it.
+
+The caller numbers inputs from 1. The host numbers outputs twice: (input, k, last) says what an output belongs to, and an
+ordinal over the whole session says in which order outputs were made. Acknowledgements and credits are cumulative numbers,
+so repeating one does no harm. After a cut the caller raises the epoch and says how far it has received; the host fences
+older epochs, says how far it has received, and each sends again what the other lacks. What arrives twice is recognised by
+its number and dropped: every output is delivered once, in order.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from avlab.core.errors import LinkError
+from avlab.core.message import ItemMessage, Resume, Resumed
+
+
+class CallerBank:
+    """The caller's half of one session.
+
+    ``retain``: keep inputs for replay until their last output is acknowledged (links that can resume).
+    """
+
+    def __init__(self, session: str = "", *, retain: bool = False) -> None:
+        self.session, self._retain = session, retain
+        self.epoch = 0
+        self.sent = self.granted = 0
+        self.received = self.acked = 0
+        self._ahead: set[int] = set()  # delivered before an earlier ordinal was
+        self._unfinished: OrderedDict[int, ItemMessage | None] = OrderedDict()
+        self._last: deque[tuple[int, int]] = deque()  # (ordinal of a last output, its input)
+
+    @property
+    def room(self) -> bool:
+        """Whether another input may be sent."""
+        return self.sent < self.granted
+
+    @property
+    def first_undelivered(self) -> int | None:
+        """The first input whose outputs have not all been delivered, or None."""
+        return next(iter(self._unfinished), None)
+
+    @property
+    def in_flight(self) -> int:
+        """Inputs that are sent and not finished by a delivered last output."""
+        return len(self._unfinished)
+
+    def number(self, message: ItemMessage) -> ItemMessage:
+        """Give an input the next number. It also carries the acknowledgement so far."""
+        self.sent += 1
+        message.input, message.acked = self.sent, self.acked
+        self._unfinished[self.sent] = message if self._retain else None
+        return message
+
+    def accept(self, output: ItemMessage) -> bool:
+        """Whether an output is new (False: a repetition). Raises LinkError when one is missing before it."""
+        if output.granted > self.granted:
+            self.granted = output.granted
+        if output.ordinal <= self.received:
+            return False
+        if output.ordinal != self.received + 1:
+            raise LinkError(f"output {output.ordinal} arrived after output {self.received}: the executor lost some")
+        if not 0 < output.input <= self.sent:
+            raise LinkError(f"an output for input {output.input}, which was never sent")
+        self.received += 1
+        if output.last:
+            self._last.append((output.ordinal, output.input))
+        return True
+
+    def delivered(self, ordinal: int) -> None:
+        """The consumer has this output and asked for the next."""
+        if ordinal != self.acked + 1:
+            if ordinal > self.acked:
+                self._ahead.add(ordinal)
+            return
+        self.acked = ordinal
+        while self._ahead and self.acked + 1 in self._ahead:
+            self.acked += 1
+            self._ahead.remove(self.acked)
+        while self._last and self._last[0][0] <= self.acked:
+            self._unfinished.pop(self._last.popleft()[1], None)
+
+    def resume(self) -> Resume:
+        """The first message on a new link after a cut."""
+        self.epoch += 1
+        return Resume(self.session, self.epoch, self.received)
+
+    def resumed(self, answer: Resumed) -> list[ItemMessage]:
+        """The inputs to send again. Raises LinkError for an answer that is not for this epoch."""
+        if answer.epoch != self.epoch:
+            raise LinkError(f"the executor resumed epoch {answer.epoch} instead of {self.epoch}")
+        again = [m for n, m in self._unfinished.items() if n > answer.received]
+        if any(message is None for message in again):
+            raise LinkError("inputs were lost with the link and not kept: this session cannot be resumed")
+        return [message for message in again if message is not None]
+
+
+class HostBank:
+    """The executor's half of one session.
+
+    ``window``: outputs that may be unacknowledged, given by the caller. ``inputs``: inputs that may be under way.
+    ``retain``: keep outputs for replay until they are acknowledged.
+    """
+
+    def __init__(self, session: str = "", *, window: int = 16, inputs: int = 16, retain: bool = False) -> None:
+        self.session, self.window, self._inputs, self._retain = session, max(1, window), max(1, inputs), retain
+        self.epoch = 0
+        self.received = self.finished = 0
+        self.ordinal = self.acked = 0
+        self._k = 0
+        self._replay: deque[ItemMessage] = deque()
+
+    @property
+    def granted(self) -> int:
+        """Inputs that the caller may have sent by now."""
+        return self.finished + self._inputs
+
+    @property
+    def room(self) -> bool:
+        """Whether another output may be sent."""
+        return self.ordinal - self.acked < self.window
+
+    def accept(self, message: ItemMessage) -> bool:
+        """Whether an input is new (False: a repetition). Raises LinkError for a gap or an overdrawn credit."""
+        self.acknowledge(message.acked)
+        if message.input <= self.received:
+            return False
+        if message.input != self.received + 1:
+            raise LinkError(f"input {message.input} arrived after input {self.received}: some were lost")
+        if message.input > self.granted:
+            raise LinkError(f"input {message.input} was sent without credit (granted: {self.granted})")
+        self.received += 1
+        return True
+
+    def acknowledge(self, ordinal: int) -> None:
+        """The caller's consumer has taken outputs up to this one."""
+        if ordinal > self.ordinal:
+            raise LinkError(f"output {ordinal} was acknowledged before it was made")
+        if ordinal > self.acked:
+            self.acked = ordinal
+            while self._replay and self._replay[0].ordinal <= ordinal:
+                self._replay.popleft()
+
+    def output(self, message: ItemMessage, last: bool) -> ItemMessage:
+        """Number an output of the oldest unfinished input; ``last`` finishes that input and grants another."""
+        self.ordinal += 1
+        self._k += 1
+        message.input, message.k, message.last, message.ordinal = self.finished + 1, self._k, last, self.ordinal
+        if last:
+            self.finished += 1
+            self._k = 0
+        message.granted = self.granted
+        if self._retain:
+            self._replay.append(message)
+        return message
+
+    def resume(self, request: Resume) -> tuple[Resumed, list[ItemMessage]]:
+        """The answer and the outputs to send again. Raises LinkError for a stale epoch or another session."""
+        if request.session != self.session:
+            raise LinkError("the session to resume is not this one")
+        if request.epoch <= self.epoch:
+            raise LinkError(
+                f"epoch {request.epoch} is fenced by epoch {self.epoch}: a newer connection has the session"
+            )
+        if not self._retain:
+            raise LinkError("outputs are not kept on this link: the session cannot be resumed")
+        self.epoch = request.epoch
+        return Resumed(self.epoch, self.received), [m for m in self._replay if m.ordinal > request.received]

@@ -1,0 +1,71 @@
+"""Exceptions across a link: an exception becomes a Failure on one bank and a RemoteError or SessionError on the other."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+import avlab
+from avlab.core import errors
+from avlab.core.errors import AvlabError, LimitExceeded, NodeError, WorkerDied, nearest_builtin, remote_error
+from avlab.core.item import Item
+from avlab.core.message import Failure
+
+MAX_TEXT = 64 << 10
+_OWN = str(Path(avlab.__file__).parent)
+
+
+def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleType, ...] = ()) -> Failure:
+    """The Failure that tells a caller of ``error``, which user code raised (at ``item``, if it was processing one).
+
+    Frames of avlab itself and of the modules ``own`` are left out; texts are bounded (64 KiB).
+    """
+    if isinstance(error, NodeError) and error.__cause__ is not None:
+        error = error.__cause__
+    cls = type(error)
+    name = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+    kind = name.rpartition(".")[2] if isinstance(error, AvlabError) and cls.__module__ == errors.__name__ else ""
+    folders = (_OWN, *(str(Path(m.__file__).parent) for m in own if m.__file__))
+    text = "".join(_folded(error, folders))
+    if item is not None:
+        text += f"while processing item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
+        text += f" (pts {item.pts})\n" if item.pts is not None else "\n"
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001  user code again
+        message = f"(its __str__ raised {type(broken).__name__})"
+    return Failure(
+        type=_bounded(name),
+        builtin=nearest_builtin(cls),
+        message=_bounded(message),
+        traceback=_bounded(text),
+        kind=kind,
+    )
+
+
+def _folded(error: BaseException, folders: tuple[str, ...]) -> list[str]:
+    report = traceback.TracebackException.from_exception(error, compact=True)
+    seen: list[traceback.TracebackException] = [report]
+    while seen:
+        part = seen.pop()
+        part.stack = traceback.StackSummary.from_list([f for f in part.stack if not f.filename.startswith(folders)])
+        seen.extend(p for p in (part.__cause__, part.__context__, *(part.exceptions or ())) if p is not None)
+    return list(report.format())
+
+
+def _bounded(text: str) -> str:
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return clean if len(clean) <= MAX_TEXT else clean[: MAX_TEXT // 2] + "\n[…]\n" + clean[-MAX_TEXT // 2 :]
+
+
+def restore(failure: Failure, first_undelivered: int | None = None) -> AvlabError:
+    """The exception that a Failure stands for, ready to be raised on the caller's side."""
+    if failure.reason:
+        cls = LimitExceeded if failure.reason in ("oom", "cpu", "wall", "output") else WorkerDied
+        return cls(failure.message, failure.reason, first_undelivered)
+    if failure.kind:
+        own = getattr(errors, failure.kind, None)
+        if isinstance(own, type) and issubclass(own, AvlabError) and not issubclass(own, NodeError):
+            return own(failure.message)
+    return remote_error(failure.type, failure.builtin, failure.message, failure.traceback, failure.input or None)

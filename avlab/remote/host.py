@@ -1,0 +1,248 @@
+"""Host: the far bank of a session. It runs in a locked worker, or in a thread for the in-memory link.
+
+One thread does everything: it reads inputs, runs them through `drive` (or calls the method they name) and sends numbered
+outputs. While it waits for credit, and between the results of a generator, it looks for signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from types import ModuleType
+from typing import Any, Protocol
+
+from avlab.core.clock import Clock, monotonic
+from avlab.core.drive import close_node, drive, iterate_async, open_node
+from avlab.core.errors import ConfigError, LinkClosed
+from avlab.core.item import Item
+from avlab.core.message import Credit, End, ItemMessage, Message, Mode, Open, Opened, Signal, SignalKind
+from avlab.core.node import consumes, parameters
+from avlab.core.tree import Values
+from avlab.remote.delivery import HostBank
+from avlab.remote.failure import describe
+
+INPUTS = 16
+"""Inputs that may be under way on one session."""
+
+
+class HostLink(Protocol):
+    """What a host needs of its link: a Link that can also be looked at without waiting."""
+
+    def send(self, message: Message) -> None: ...
+    def recv(self, timeout: float | None = None) -> Message: ...
+    def arrived(self) -> Message | None: ...
+
+
+class _Skip(BaseException):
+    """The current input was cancelled. Not an Exception, so that no node mistakes it for an error of its own."""
+
+
+class Host:
+    """Serves one object on one link until the link ends.
+
+    values: codecs of this session. own: modules whose frames are left out of tracebacks. settle: called before each
+    output leaves, so that what the code has printed goes first.
+    """
+
+    def __init__(
+        self,
+        link: HostLink,
+        target: object,
+        request: Open,
+        values: Values,
+        *,
+        clock: Clock = monotonic,
+        own: tuple[ModuleType, ...] = (),
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._link, self._target, self._values = link, target, values
+        self._clock, self._own, self._settle = clock, own, settle
+        self._bank = HostBank(request.session, window=request.window, inputs=INPUTS)
+        self._waiting: deque[tuple[ItemMessage, int]] = deque()
+        self._cancelled = 0
+        self._item: Item | None = None
+        self._received = self._started = 0
+        self._in_user_code = False
+        self._runner: asyncio.Runner | None = None
+        self._is_node = callable(getattr(target, "process", None))
+        values.itself = target
+
+    def open(self, tier: str) -> Opened:
+        """Open the node; what the caller learns of it. Raises what ``open()`` raises, PipelineError for bad annotations."""
+        types = (consumes(self._target) or ()) if self._is_node else ()
+        if self._is_node:
+            open_node(self._target, self._await)
+        return Opened(
+            session=self._bank.session,
+            tier=tier,
+            window=INPUTS,
+            consumes=[f"{t.__module__}.{t.__qualname__}" for t in types],
+            stateless=bool(getattr(self._target, "stateless", False)),
+            has_process=self._is_node,
+        )
+
+    def interrupt(self) -> None:
+        """For a SIGINT handler: raise KeyboardInterrupt if user code runs now, else do nothing."""
+        if self._in_user_code:
+            self._in_user_code = False
+            raise KeyboardInterrupt
+
+    def run(self) -> None:
+        """Serve until the caller ends the session or the link breaks. SystemExit of user code passes."""
+        try:
+            self._serve()
+        except LinkClosed:
+            pass
+        finally:
+            if self._is_node:
+                close_node(self._target, self._await)
+            if self._runner is not None:
+                self._runner.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                if self._is_node:
+                    drive(self._target, self._inputs(), self._emit, self._await)
+                else:
+                    for _ in self._inputs():
+                        name = type(self._target).__name__
+                        raise ConfigError(f"{name} has no process(value): it can be called, but not fed with a stream")
+                    self._emit(None, True)
+            except _Skip:
+                self._output(ItemMessage(), last=True)
+            except LinkClosed:
+                raise
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
+                self._fail(error)
+
+    def _inputs(self) -> Iterator[Item]:
+        """Inputs for ``process``, until the end of one stream; calls are answered as they come."""
+        while True:
+            self._in_user_code = False
+            self._item = None
+            message = self._next()
+            if message.input <= self._cancelled:
+                self._release(message)
+                self._output(ItemMessage(), last=True)
+            elif message.mode is Mode.FLUSH:
+                self._in_user_code = True
+                return
+            elif message.mode is Mode.PROCESS:
+                self._item = Item(None, message.pts, message.time_base, message.track, message.seq)
+                self._item.value = self._decode(message)
+                self._in_user_code = True
+                yield self._item
+            else:
+                self._call(message)
+
+    def _call(self, message: ItemMessage) -> None:
+        try:
+            args, kwargs = self._decode(message)
+            self._in_user_code = True
+            result = getattr(self._target, message.method)(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result = self._await(result)
+            if message.mode is Mode.CALL:
+                self._output(self._encoded(result), last=True)
+                return
+            for value in iterate_async(result, self._await) if hasattr(result, "__anext__") else result:
+                self._output(self._encoded(value), last=False)
+                self._in_user_code = True
+            self._output(ItemMessage(), last=True)
+        except _Skip:
+            self._output(ItemMessage(), last=True)
+        except LinkClosed:
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
+            self._fail(error)
+
+    def _emit(self, result: Item | None, last: bool) -> None:
+        if result is not None:
+            message = self._encoded(result.value)
+            message.pts, message.time_base = result.pts, result.time_base
+            message.track, message.seq = result.track, result.seq
+            self._output(message, last)
+        elif last:
+            self._output(ItemMessage(), last=True)
+        self._in_user_code = True
+
+    def _encoded(self, value: Any) -> ItemMessage:
+        self._in_user_code = False
+        codec, meta, buffers = self._values.encode(value)
+        return ItemMessage(codec=codec, meta=meta, buffers=buffers)
+
+    def _output(self, message: ItemMessage, last: bool) -> None:
+        """Number and send an output; waits for credit, gives way to a cancellation."""
+        self._in_user_code = False
+        self._settle()
+        while (incoming := self._link.arrived()) is not None:
+            self._take(incoming)
+        while not self._bank.room:
+            self._take(self._link.recv())
+        if not last and self._bank.finished + 1 <= self._cancelled:
+            raise _Skip
+        message.stamps = (self._received, self._started, self._clock())
+        self._link.send(self._bank.output(message, last))
+
+    def _fail(self, error: BaseException) -> None:
+        self._in_user_code = False
+        failure = describe(error, self._item, self._own)
+        failure.input = self._bank.finished + 1
+        self._output(ItemMessage(failure=failure), last=True)
+
+    def _next(self) -> ItemMessage:
+        while not self._waiting:
+            self._take(self._link.recv())
+        message, self._received = self._waiting.popleft()
+        self._started = self._clock()
+        return message
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, ItemMessage):
+            if self._bank.accept(message):
+                self._waiting.append((message, self._clock()))
+        elif isinstance(message, Credit):
+            self._bank.acknowledge(message.acked)
+        elif isinstance(message, Signal):
+            self._signal(message)
+        elif isinstance(message, End):
+            raise LinkClosed("the caller has ended the session")
+
+    def _signal(self, signal: Signal) -> None:
+        if signal.kind is SignalKind.CANCEL:
+            self._cancelled = max(self._cancelled, signal.upto)
+        elif signal.kind is SignalKind.SET:
+            given = json.loads(signal.data)
+            if set(given) <= set(parameters(type(self._target))):
+                for name, value in given.items():
+                    setattr(self._target, name, value)
+
+    def _decode(self, message: ItemMessage) -> Any:
+        try:
+            return self._values.decode(message.codec, message.meta, message.buffers)
+        finally:
+            self._release(message)
+
+    def _release(self, message: ItemMessage) -> None:
+        if message.release is not None:
+            message.buffers = ()
+            message.release()
+
+    def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        try:
+            return self._runner.run(coroutine)
+        except KeyboardInterrupt:
+            self._runner.run(_cancel_all())
+            raise
+
+
+async def _cancel_all() -> None:
+    """End the tasks that an interrupt left behind, so that they do not go on during the next input."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()

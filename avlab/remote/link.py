@@ -1,0 +1,69 @@
+"""Link: what carries messages between two banks, and Connection: what opens links to one executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from avlab.core.message import Bundle, Message, Open
+
+
+class Link(Protocol):
+    """A two-way, ordered stream of messages. ``send`` may be called from any thread; one thread at a time receives."""
+
+    def send(self, message: Message) -> None:
+        """Hand a message over; blocks while the other side does not read. Raises LinkClosed."""
+
+    def recv(self, timeout: float | None = None) -> Message:
+        """The next message. Raises TimeoutError after ``timeout`` seconds, LinkClosed (or a SessionError with the reason)
+        at the end."""
+
+    def close(self) -> None:
+        """End both directions and free what belongs to the link. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One isolation tier as an executor has probed it."""
+
+    name: str
+    available: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an executor says of itself. ``max_item``: bytes; ``capacity``: sessions at once."""
+
+    url: str = ""
+    version: str = ""
+    wire: int = 0
+    python: str = ""
+    cloudpickle: str = ""
+    tier: str = ""
+    tiers: Sequence[Layer] = ()
+    nodes: Sequence[str] = field(default=())
+    sessions: int = 0
+    capacity: int = 0
+    max_item: int = 0
+
+
+class Connection(Protocol):
+    """A way to one executor."""
+
+    def describe(self) -> Description:
+        """What the executor is and can do. Raises ConnectError."""
+
+    def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
+        """A link on which the session's `Opened` (or a Failure) is the next message.
+
+        ``blobs``: what the bundle names; only those the executor lacks are sent. Raises LinkError, TierUnavailable,
+        LimitUnsupported, Denied.
+        """
+
+    def lend(self, obj: object) -> Bundle | None:
+        """A bundle for an object that needs no packing (same process), or None: pack it."""
+
+    def close(self) -> None:
+        """Free everything. Sessions that are still open end. Idempotent."""

@@ -1,0 +1,105 @@
+"""The local link: messages over a stream socket between two processes, large payloads through shared memory."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from functools import partial
+
+from avlab.core.errors import LinkClosed
+from avlab.core.message import Buffer, ItemMessage, Message
+from avlab.core.wire import Decoder, encode
+from avlab.remote.shared_memory import Memory
+
+INLINE = 8 << 10
+"""Payloads up to this many bytes go over the socket: copying them twice is cheaper than looking after a slot."""
+_CHUNK = 256 << 10
+
+
+class LocalLink:
+    """One end of a socket pair with its view of the shared regions. Both ends are the same class."""
+
+    resumable = False
+
+    def __init__(self, sock: socket.socket, memory: Memory) -> None:
+        self._socket, self._memory = sock, memory
+        self._decoder = Decoder()
+        self._arrived: deque[Message] = deque()
+        self._sending = threading.Lock()
+        self._chunk = bytearray(_CHUNK)
+        self._view = memoryview(self._chunk)
+
+    def fileno(self) -> int:
+        """The socket, to wait on; -1 when closed."""
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        with self._sending:
+            inline = True
+            if type(message) is ItemMessage and message.buffers:
+                length = message.nbytes
+                if length > INLINE:
+                    message.slot = self._memory.put(message.buffers, length)
+                    inline = message.slot is None
+            self._write(encode(message, inline=inline))
+
+    def _write(self, parts: list[Buffer]) -> None:
+        try:
+            sent = self._socket.sendmsg(parts)
+            for part in parts:
+                view = memoryview(part).cast("B")
+                if sent < len(view):
+                    self._socket.sendall(view[sent:])
+                sent = max(0, sent - len(view))
+        except OSError as error:
+            raise LinkClosed(f"the other side of the link is gone ({error.strerror or error})") from None
+
+    def recv(self, timeout: float | None = None) -> Message:
+        while not self._arrived:
+            if timeout is not None and not _readable(self._socket, timeout):
+                raise TimeoutError(f"nothing arrived within {timeout} s")
+            self.fill()
+        return self._arrived.popleft()
+
+    def arrived(self) -> Message | None:
+        """A message that needs no waiting, or None."""
+        if not self._arrived and _readable(self._socket, 0):
+            self.fill()
+        return self._arrived.popleft() if self._arrived else None
+
+    @property
+    def buffered(self) -> bool:
+        """Whether a message has been read from the socket already."""
+        return bool(self._arrived)
+
+    def fill(self) -> None:
+        """Read once from the socket (blocks when it is empty). Raises LinkClosed at its end, CodecError for garbage."""
+        try:
+            size = self._socket.recv_into(self._chunk)
+        except OSError as error:
+            raise LinkClosed(f"the link is closed ({error.strerror or error})") from None
+        if not size:
+            raise LinkClosed("the other side of the link is gone")
+        for message in self._decoder.feed(self._view[:size]):
+            if type(message) is ItemMessage and message.slot is not None:
+                message.buffers = self._memory.take(message.slot)
+                message.release = partial(self._memory.release, message.slot.index)
+            self._arrived.append(message)
+
+    def close(self) -> None:
+        with suppress(OSError):  # the other side was first
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with self._sending:
+            self._memory.close()
+
+
+def _readable(sock: socket.socket, timeout: float) -> bool:
+    if sock.fileno() < 0:
+        raise LinkClosed("the link is closed")
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))

@@ -1,0 +1,126 @@
+"""Remote nodes: what stands in a pipeline for a node whose far bank lies in a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from avlab.core.errors import SessionClosed
+from avlab.core.item import Item
+from avlab.core.node import Node, consumes
+from avlab.core.registry import registered
+from avlab.remote.client import shared
+from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.session import Session
+from avlab.remote.statistics import SessionStatistics
+
+Opener = Callable[[], Session]
+
+
+class RemoteNode(Node):
+    """A node that sends what it consumes to a session and passes on what comes back.
+
+    ``open_session`` gives the session when the pipeline starts. ``owned``: whether the node closes it at the end.
+    """
+
+    def __init__(
+        self, open_session: Opener, *, consumes: tuple[type, ...] | None = None, name: str = "", owned: bool = True
+    ) -> None:
+        self._open_session, self._owned = open_session, owned
+        self.consumes, self.name = consumes, name
+        self._session: Session | None = None
+        self._statistics = SessionStatistics()
+
+    def open(self) -> None:
+        """Open the session."""
+        self._session = self._open_session()
+
+    def stream(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Results of the items, in order, as they come. Raises RemoteError, WorkerDied, SessionError."""
+        return self._opened().stream(items)
+
+    def set(self, **parameters: Any) -> None:
+        """Change parameters between two items."""
+        self._opened().set(**parameters)
+
+    @property
+    def tier(self) -> str:
+        """The isolation tier of the open session, or of the last one; empty before the first."""
+        return self._session.tier if self._session else self._statistics.tier
+
+    def statistics(self) -> SessionStatistics:
+        """Figures of the open session, or of the last one."""
+        return self._session.statistics() if self._session else self._statistics
+
+    def close(self) -> None:
+        """End the session if it is this node's own."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._statistics = session.statistics()
+            if self._owned:
+                session.close()
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise SessionClosed(f"{self!r} is not open: run it in a pipeline, or call open() first")
+        return self._session
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class RemoteObjectExecutionNode(RemoteNode):
+    """Any picklable object with a ``process``, run by an executor through the RPC StreamObject."""
+
+    def __init__(self, target: object, config: RemoteExecutorConfig | str | None = None, **limits: Any) -> None:
+        where = _config(config)
+        packed: Any = target
+        super().__init__(
+            lambda: shared(where).open(packed, **limits),
+            consumes=consumes(target) if hasattr(target, "process") else (),
+            name=getattr(target, "__name__", type(target).__name__),
+        )
+
+
+class RemoteExecutionNode(RemoteNode):
+    """A node that is registered at the executor, by name and JSON parameters, run through the RPC StreamNode."""
+
+    def __init__(
+        self,
+        node: str,
+        parameters: Mapping[str, Any] | None = None,
+        config: RemoteExecutorConfig | str | None = None,
+        **limits: Any,
+    ) -> None:
+        where = _config(config)
+        super().__init__(
+            lambda: shared(where).open(node, dict(parameters or {}), **limits),
+            consumes=consumes(registered(node)),
+            name=node,
+        )
+
+
+class SerializedClassExecutorNode(Node):
+    """One method of a picklable object, called once for each item through the unary RPC ExecuteObject.
+
+    Each call has a fresh worker: the method sees the object as it was packed, and nothing is kept between items.
+    """
+
+    stateless = True
+
+    def __init__(
+        self, target: object, method: str = "process", config: RemoteExecutorConfig | str | None = None, **limits: Any
+    ) -> None:
+        self._target, self._method, self._limits = target, method, limits
+        self._config = _config(config)
+        self.consumes = consumes(target) if hasattr(target, "process") else ()
+
+    def process(self, value: Any) -> Any:
+        """The method's result for this value. Raises RemoteError, WorkerDied."""
+        return shared(self._config).execute(self._target, self._method, value, **self._limits)
+
+
+def _config(config: RemoteExecutorConfig | str | None) -> RemoteExecutorConfig:
+    if isinstance(config, RemoteExecutorConfig):
+        return config
+    return RemoteExecutorConfig.from_url(config or "local:")

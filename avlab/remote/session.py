@@ -1,0 +1,241 @@
+"""Session: one object in one worker, used from here."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from avlab.core.clock import Clock, monotonic
+from avlab.core.errors import ConfigError, SessionClosed
+from avlab.core.item import Item, Stamp
+from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
+from avlab.core.tree import Values
+from avlab.remote.caller import Caller, Exchange
+from avlab.remote.delivery import CallerBank
+from avlab.remote.failure import restore
+from avlab.remote.feed import Feed
+from avlab.remote.link import Link
+from avlab.remote.statistics import Meter, SessionStatistics
+from avlab.remote.twins import aiterate, astream, in_thread
+
+WINDOW = 16
+"""Outputs that may be under way before the consumer has asked for the next."""
+OnLog = Callable[[Log], None]
+
+
+def new_session_id() -> str:
+    """An unguessable name: resuming a session needs no more than knowing it."""
+    return secrets.token_hex(16)
+
+
+class Session:
+    """A session on an object in a worker. Thread-safe; a context manager (also async).
+
+    Results come in the order of their inputs. Remote exceptions are RemoteError (and the builtin type that they were);
+    a worker's death is WorkerDied or LimitExceeded with its reason, and then every later use raises the same.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        values: Values,
+        opened: Opened,
+        *,
+        name: str = "",
+        on_log: OnLog | None = None,
+        kill: Callable[[], None] | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        self._link, self._values, self._opened, self._clock = link, values, opened, clock
+        self.name, self.on_log = name, on_log
+        self._meter = Meter(clock)
+        bank = CallerBank(opened.session)
+        bank.granted = opened.window
+        self._caller = Caller(link, bank, WINDOW, self, clock)
+        self._kill = kill or link.close
+        self._closed = False
+
+    @property
+    def tier(self) -> str:
+        """The isolation tier that the executor achieved for this session."""
+        return self._opened.tier
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session can no longer be used."""
+        return self._closed or self._caller.error is not None
+
+    @property
+    def consumes(self) -> Sequence[str]:
+        """Type names that the object's ``process`` takes; empty: everything."""
+        return self._opened.consumes
+
+    @property
+    def itself(self) -> Any:
+        """What a remote ``return self`` becomes here."""
+        return self._values.itself
+
+    @itself.setter
+    def itself(self, value: Any) -> None:
+        self._values.itself = value
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the object and return its one result. Raises RemoteError, CodecError, SessionError."""
+        exchange = self._ask(Mode.CALL, method, args, kwargs)
+        output = self._next(exchange)
+        try:
+            return self._value(output)
+        finally:
+            self._caller.delivered(output)
+
+    def iterate(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Call a method that returns an iterator; yields each value when it is made. Leaving early cancels it."""
+        exchange = self._ask(Mode.ITERATE, method, args, kwargs)
+        return self._outputs(exchange, self._value, lambda: None)
+
+    def stream(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Feed ``process`` with items and yield its results, in order, while items are still being sent.
+
+        Items in, Items out; plain values in, plain values out. ``items`` is pulled only as far as there is credit, from a
+        thread of its own unless it is a list or tuple. At its end the object's ``flush`` gives what it held back.
+        Raises what a result raises after all results before it; leaving early cancels the rest.
+        """
+        feed = Feed(self._caller, self._values, items)
+        return self._outputs(feed.exchange, lambda output: self._result(output, feed), feed.pump)
+
+    def set(self, **parameters: Any) -> None:
+        """Change parameters of the object between two items. Raises ConfigError for values that are not plain data."""
+        try:
+            data = json.dumps(parameters).encode()
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"parameters must be plain data: {error}") from None
+        self._caller.signal(SignalKind.SET, data)
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the code that runs in the worker now."""
+        self._caller.signal(SignalKind.INTERRUPT)
+
+    def statistics(self) -> SessionStatistics:
+        """Counts since the session was opened, percentiles of recent trips."""
+        meter = self._meter
+        return SessionStatistics(
+            tier=self.tier,
+            inputs=meter.inputs,
+            outputs=meter.outputs,
+            bytes_sent=meter.bytes_sent,
+            bytes_received=meter.bytes_received,
+            hops=meter.hops(),
+        )
+
+    def close(self) -> None:
+        """End the session; its worker goes. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._caller.error is None:
+            self._caller.end()
+        self._caller.fail(SessionClosed(f"session {self.name!r} is closed: open a new one"))
+        self._link.close()
+
+    async def acall(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """`call` for async code. Cancelling it interrupts the remote code."""
+        return await in_thread(lambda: self.call(method, *args, **kwargs), self.interrupt)
+
+    def aiterate(self, method: str, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """`iterate` for async code."""
+        return aiterate(lambda: self.iterate(method, *args, **kwargs), self.interrupt)
+
+    def astream(self, items: Any) -> AsyncIterator[Any]:
+        """`stream` for async code; ``items`` may be an async iterable."""
+        return astream(self.stream, items, self.interrupt)
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await in_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.name!r} tier={self.tier!r} {'closed' if self.closed else 'open'}>"
+
+    def sent(self, message: ItemMessage) -> None:
+        """An input leaves (called by the caller bank)."""
+        self._meter.sent(message)
+
+    def received(self, message: ItemMessage) -> None:
+        """An output arrives (called by the caller bank)."""
+        self._meter.received(message)
+
+    def logged(self, log: Log) -> None:
+        """Output of the worker arrives (called by the caller bank)."""
+        if self.on_log is not None:
+            self.on_log(log)
+
+    def _ask(self, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange:
+        codec, meta, buffers = self._values.encode((args, kwargs))
+        message = ItemMessage(mode=mode, method=method, codec=codec, meta=meta, buffers=buffers)
+        exchange = Exchange()
+        exchange.complete = True
+        size = message.nbytes
+        self._caller.wait(exchange, lambda: self._caller.room_for(size))
+        self._caller.submit(exchange, message)
+        return exchange
+
+    def _next(self, exchange: Exchange) -> ItemMessage:
+        try:
+            return self._caller.next_output(exchange)
+        except KeyboardInterrupt:
+            self._caller.interrupt(exchange, self._kill)
+            raise
+
+    def _outputs(
+        self, exchange: Exchange, convert: Callable[[ItemMessage], Any], pump: Callable[[], None]
+    ) -> Iterator[Any]:
+        try:
+            pump()
+            while exchange.open or exchange.arrived or not exchange.complete:
+                output = self._next(exchange)
+                try:
+                    if output.codec or output.failure is not None:
+                        yield convert(output)
+                finally:
+                    self._caller.delivered(output)
+                    if output.last:
+                        exchange.parents.pop(output.input, None)
+                pump()
+        finally:
+            self._caller.abandon(exchange)
+
+    def _result(self, output: ItemMessage, feed: Feed) -> Any:
+        value = self._value(output)
+        if not feed.as_items:
+            return value
+        parent = feed.exchange.parents.get(output.input)
+        stamps = (*(parent.stamps if parent else ()), Stamp(f"{self.name}.done", self._clock()))
+        return Item(value, output.pts, output.time_base, output.track, output.seq, stamps)
+
+    def _value(self, output: ItemMessage) -> Any:
+        if output.failure is not None:
+            raise restore(output.failure)
+        try:
+            return self._values.decode(output.codec, output.meta, output.buffers)
+        finally:
+            if output.release is not None:
+                output.buffers = ()
+                output.release()
+

@@ -1,0 +1,135 @@
+"""Shared memory between two processes of one machine: a region per direction, slots in it, no messages to free them.
+
+Each region is a sealed memfd. Its first page holds one counter per slot of the *opposite* region: whoever has copied a slot
+out increments that counter in the region it writes, and the owner of the slot sees it there. So each side writes only its
+own region, and a hostile side can at most spoil the data that it sends itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from avlab.core.errors import CodecError
+from avlab.core.message import Buffer, Slot
+
+PAGE = mmap.PAGESIZE
+SLOTS = PAGE
+DEFAULT_SIZE = 256 << 20
+
+
+class Region:
+    """One sealed memfd; pages are committed when they are first used.
+
+    The file can neither shrink nor grow, so a reader's mapping never faults.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd, self.size = fd, size
+
+    @classmethod
+    def create(cls, size: int = DEFAULT_SIZE) -> Region:
+        """A new region of ``size`` bytes of address space (rounded up to pages)."""
+        size = -(-size // PAGE) * PAGE
+        fd = os.memfd_create("avlab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return cls(fd, size)
+
+    @classmethod
+    def attach(cls, fd: int) -> Region:
+        """A region that another process has made and handed over."""
+        return cls(fd, os.fstat(fd).st_size)
+
+    def map(self, *, write: bool) -> mmap.mmap:
+        """The region as memory of this process."""
+        return mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if write else 0))
+
+    def close(self) -> None:
+        """Close the descriptor; existing mappings stay. Idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Memory:
+    """This process's view of a pair of regions: puts payloads into ``outgoing``, finds them in ``incoming``.
+
+    Not thread-safe: one thread puts, one thread takes.
+    """
+
+    def __init__(self, outgoing: Region, incoming: Region) -> None:
+        self._maps = (outgoing.map(write=True), incoming.map(write=False))
+        self._out, self._in = (memoryview(m) for m in self._maps)
+        self._used: list[tuple[int, int, int, int]] = []  # begin, end, slot, counter when it was handed out
+        self._free = list(range(SLOTS - 1, -1, -1))
+        self._closed = False
+
+    def put(self, buffers: Sequence[Buffer], length: int) -> Slot | None:
+        """Copy the buffers into a slot; None when there is no room now. Lowest addresses first: they are warm."""
+        self._reap()
+        if not self._free:
+            return None
+        begin, at = PAGE, 0
+        for at, (start, end, _, _) in enumerate(self._used):  # noqa: B007  `at` is used after the loop
+            if start - begin >= length:
+                break
+            begin = end
+        else:
+            at = len(self._used)
+            if len(self._out) - begin < length:
+                return None
+        index = self._free.pop()
+        self._used.insert(at, (begin, begin + -(-length // PAGE) * PAGE, index, self._in[index]))
+        position, sizes = begin, []
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")
+            self._out[position : position + len(view)] = view
+            position += len(view)
+            sizes.append(len(view))
+        return Slot(index, begin, length, tuple(sizes))
+
+    def _reap(self) -> None:
+        counters, kept = self._in, []
+        for extent in self._used:
+            if counters[extent[2]] != extent[3]:
+                self._free.append(extent[2])
+            else:
+                kept.append(extent)
+        self._used = kept
+
+    def take(self, slot: Slot) -> list[Buffer]:
+        """The buffers of a slot, as views that are valid until `release`. Raises CodecError for impossible places."""
+        if not (slot.index < SLOTS and slot.offset >= PAGE and slot.offset + slot.length <= len(self._in)):
+            raise CodecError("a payload outside of shared memory")
+        position, views = slot.offset, []
+        for size in slot.sizes:
+            views.append(self._in[position : position + size])
+            position += size
+        return list(views)
+
+    def release(self, index: int) -> None:
+        """The slot has been copied out: the other side may use it again."""
+        if not self._closed:
+            self._out[index] = (self._out[index] + 1) & 0xFF
+
+    def close(self) -> None:
+        """Unmap; views that are still out keep their mapping alive. Idempotent."""
+        self._closed = True
+        for view in (self._out, self._in):
+            view.release()
+        for mapping in self._maps:
+            with _still_viewed():
+                mapping.close()
+
+
+@contextmanager
+def _still_viewed() -> Iterator[None]:
+    """A mapping with live views cannot be closed now; it goes with its last view."""
+    try:
+        yield
+    except BufferError:
+        return

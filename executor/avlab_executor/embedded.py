@@ -1,0 +1,81 @@
+"""The embedded executor: a pool of sandboxed workers that starts by itself and belongs to this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from importlib.metadata import entry_points, version
+
+from avlab.core.errors import TierUnavailable
+from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, Open
+from avlab.remote.config import RemoteExecutorConfig, make_limits
+from avlab.remote.link import Description, Layer
+from avlab.remote.manifest import cloudpickle_version, python_version
+from avlab_executor.pool import Pool
+from avlab_executor.worker_link import WorkerLink
+
+
+class Embedded:
+    """A Connection to workers on this machine: one pool per isolation tier that was asked for, started on first use."""
+
+    def __init__(self, minimum: str | None = None, warm: int = 1) -> None:
+        self._minimum, self._warm = minimum, warm
+        self._pools: dict[str, Pool] = {}
+        self._lock = threading.Lock()
+        self._sessions = 0
+        self._closed = False
+
+    def pool(self, tier: str = "") -> Pool:
+        """The pool for a tier ("": the strongest that works here). Raises TierUnavailable."""
+        with self._lock:
+            if self._closed:
+                raise TierUnavailable("the embedded executor is closed: connect again")
+            if tier not in self._pools:
+                self._pools[tier] = Pool(tier=tier or None, minimum=self._minimum, warm=self._warm)
+            return self._pools[tier]
+
+    def describe(self) -> Description:
+        pool = self.pool()
+        return Description(
+            url="local:",
+            version=version("avlab"),
+            wire=WIRE_VERSION,
+            python=python_version(),
+            cloudpickle=cloudpickle_version(),
+            tier=pool.tier,
+            tiers=[Layer(r.name, r.available, r.reason) for r in pool.reports],
+            nodes=sorted(point.name for point in entry_points(group="avlab.nodes")),
+            sessions=self._sessions,
+            max_item=MAX_ITEM,
+        )
+
+    def open(self, request: Open, blobs: Mapping[str, bytes]) -> WorkerLink:
+        worker = self.pool(request.tier).acquire(make_limits(request.limits))
+        link = WorkerLink(worker, on_close=self._ended)
+        with self._lock:
+            self._sessions += 1
+        try:
+            link.begin(request, blobs)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._sessions -= 1
+
+    def lend(self, obj: object) -> Bundle | None:
+        return None
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
+
+
+def connect(config: RemoteExecutorConfig) -> Embedded:
+    """Entry point ``local`` of the group ``avlab.executors``."""
+    return Embedded(minimum=config.tier)

@@ -1,0 +1,71 @@
+"""The locked worker: takes blobs and one Open, loads the object, and serves it until the session ends."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import avlab_executor
+from avlab.core.errors import BundleError, LinkClosed
+from avlab.core.message import Blob, Open
+from avlab.core.tree import Values
+from avlab.remote.failure import describe
+from avlab.remote.host import Host
+from avlab.remote.links.local import LocalLink
+from avlab.remote.shared_memory import Memory, Region
+from avlab_executor.newborn import Descriptors
+from avlab_executor.worker import load, output
+
+MAX_BLOBS = 1 << 30
+
+
+def main(descriptors: Descriptors) -> None:
+    """Serve one session on the worker's descriptors; returns at its end."""
+    outbox, inbox = Region.attach(descriptors.outbox), Region.attach(descriptors.inbox)
+    link = LocalLink(socket.socket(fileno=descriptors.session), Memory(outbox, inbox))
+    output.prepare(link)
+    try:
+        request, blobs = _receive(link)
+    except LinkClosed:
+        return  # never used
+    tier = os.environ.get("AVLAB_TIER", "")
+    try:
+        target = load.load(request.bundle, blobs, Path.cwd())
+        blobs.clear()
+        values = Values(unpickle=_unpickle)
+        host = Host(link, target, request, values, own=(avlab_executor,), settle=output.flush)
+        signal.signal(signal.SIGINT, lambda *_: host.interrupt())
+        opened = host.open(tier)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
+        output.flush()
+        link.send(describe(error, own=(avlab_executor,)))
+        return
+    output.flush()
+    link.send(opened)
+    host.run()
+
+
+def _receive(link: LocalLink) -> tuple[Open, dict[str, bytes]]:
+    parts: dict[str, bytearray] = {}
+    total = 0
+    while True:
+        message = link.recv()
+        if isinstance(message, Open):
+            return message, {name: bytes(part) for name, part in parts.items()}
+        if not isinstance(message, Blob):
+            raise LinkClosed(f"a {type(message).__name__} before Open")
+        total += len(message.data)
+        if total > MAX_BLOBS:
+            raise BundleError(f"the bundle exceeds {MAX_BLOBS} bytes")
+        parts.setdefault(message.name, bytearray()).extend(message.data)
+
+
+def _unpickle(data: bytes, buffers: Sequence[memoryview]) -> object:
+    """Arguments that have no codec; the one other place that unpickles, in the same locked process as ``load``."""
+    return pickle.loads(data, buffers=[bytearray(b) for b in buffers])
+
+
