@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from avlab.remote.limits import Limits
 
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _CPU_SLACK = 0.1  # the kernel checks the CPU limit on clock ticks
 
 
@@ -26,7 +27,13 @@ class Exit:
 
 
 def explain(
-    status: int, cpu_seconds: float, max_rss: int, limits: Limits, *, out_of_memory: bool = False, asked: tuple[str, str] | None = None
+    status: int,
+    cpu_seconds: float,
+    max_rss: int,
+    limits: Limits,
+    *,
+    out_of_memory: bool = False,
+    asked: tuple[str, str] | None = None,
 ) -> Exit:
     """The Exit for a wait status. asked: reason and text of the host's own kill, if there was one before the end."""
     return Exit(*_reason(status, cpu_seconds, limits, out_of_memory, asked), status, cpu_seconds, max_rss)
@@ -49,16 +56,15 @@ def asked_to_die(reason: str, limits: Limits) -> tuple[str, str]:
 
 def size(count: int | float) -> str:
     """Bytes for a person: ``512 MiB``."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            break
-        count /= 1024
-    else:
-        unit = "TiB"
-    return f"{count:.4g} {unit}"
+    power = 0
+    while count >= 1024 and power < len(_UNITS) - 1:
+        count, power = count / 1024, power + 1
+    return f"{count:.4g} {_UNITS[power]}"
 
 
-def _reason(status: int, used: float, limits: Limits, out_of_memory: bool, asked: tuple[str, str] | None) -> tuple[str, str]:
+def _reason(
+    status: int, used: float, limits: Limits, out_of_memory: bool, asked: tuple[str, str] | None
+) -> tuple[str, str]:
     if os.WIFEXITED(status):
         return "exit", f"exit code {os.WEXITSTATUS(status)}"
     number = os.WTERMSIG(status)
@@ -67,7 +73,9 @@ def _reason(status: int, used: float, limits: Limits, out_of_memory: bool, asked
             return asked
         if out_of_memory:
             return "oom", _memory(limits)
-    if number == signal.SIGXCPU or (number == signal.SIGKILL and limits.cpu_seconds and used >= limits.cpu_seconds - _CPU_SLACK):
+    if number == signal.SIGXCPU or (
+        number == signal.SIGKILL and limits.cpu_seconds and used >= limits.cpu_seconds - _CPU_SLACK
+    ):
         return "cpu", _cpu(limits)
     if number == signal.SIGSYS:
         return "seccomp", "killed for a system call that no worker may make (SIGSYS)"

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -49,7 +50,7 @@ def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: S
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001  shown on the worker's stderr; it must not run on in the zygote's code
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        traceback.print_exc()
     finally:
         _flush()
         os._exit(code & 0xFF)

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 
 from avlab.core.errors import AvlabError
 from avlab.remote.limits import Limits
-from avlab.remote.shared_memory import Region
 from avlab_executor import watch
 from avlab_executor.allowance import effective, for_kernel
 from avlab_executor.process import WorkerProcess
-from avlab_executor.sandbox import cgroup
 from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, NAMESPACES, SCRATCH, Profile
 from avlab_executor.sandbox.tiers import TierReport, landlock_missing
 from avlab_executor.spawner import Recipe, Spawner
@@ -88,7 +86,7 @@ class Pool:
         worker = self._take() if asked.processes is None and asked.scratch is None else None
         worker = worker or self._launch(asked)
         try:
-            worker.admit(wanted, for_kernel(wanted, self.tier), self._group(worker, wanted), self._spawner.administrator)
+            worker.admit(wanted, for_kernel(wanted, self.tier), self._spawner.administrator)
             if watch.interval(worker) is not None:
                 with self._lock:
                     self._watched[worker.number] = worker
@@ -139,7 +137,8 @@ class Pool:
                 self._spawner = Spawner(self._recipe)
                 self._ring()
             spawner, number = self._spawner, next(self._numbers)
-            worker = self._alive[number] = WorkerProcess(number, self._profile(spawner, number, asked))
+            group = spawner.groups.make(str(number)) if spawner.groups else None
+            worker = self._alive[number] = WorkerProcess(number, self._profile(spawner, number, asked), group)
         try:
             worker.give_far_ends(lambda descriptors: spawner.order(number, worker.profile, descriptors))
         except AvlabError as error:
@@ -159,14 +158,6 @@ class Pool:
             uid = _FIRST_UID + next(self._uids) % _UIDS
         size, processes = asked.scratch or DEFAULT_SCRATCH, asked.processes is not None
         return Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
-
-    def _group(self, worker: WorkerProcess, limits: Limits) -> cgroup.Group | None:
-        if self._spawner.groups is None:
-            return None
-        bound = (limits.memory or 0) + worker.outbox.size
-        if self.tier == NAMESPACES:
-            bound += limits.scratch or 0  # files of a tmpfs are memory
-        return self._spawner.groups.make(str(worker.number), bound)
 
     # The pool's own thread: hears the zygote, refills, watches.
 
@@ -215,7 +206,7 @@ class Pool:
                 orphan.lost(f"the process that starts workers has ended: {spawner.last_words()}")
             return False
         words, descriptors = told
-        number = next((words[key] for key in ("started", "failed", "exited") if key in words), None)
+        number = int(next((words[key] for key in ("started", "failed", "exited") if key in words), 0))
         with self._lock:
             worker = self._alive.get(number) if "started" in words else self._alive.pop(number, None)
         if worker is None:

@@ -31,12 +31,12 @@ class WorkerProcess:
     stdout, stderr: non-blocking descriptors to read. Threads may share it.
     """
 
-    def __init__(self, number: int, profile: Profile) -> None:
+    def __init__(self, number: int, profile: Profile, group: cgroup.Group | None = None) -> None:
         self.number, self.profile, self.tier = number, profile, profile.tier
         self.inbox, self.outbox = Region.create(), Region.create()
         self.limits = Limits()
         self.pid = 0
-        self.group: cgroup.Group | None = None
+        self.group = group
         self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.stdout, self._far_stdout = os.pipe()
         self.stderr, self._far_stderr = os.pipe()
@@ -69,6 +69,13 @@ class WorkerProcess:
             fields = dict(line.rstrip().split(":", 1) for line in file)
         with self._lock:
             self.pid, self._handle = int(fields["Pid"]), handle
+        if self.group is not None:
+            try:
+                self.group.add(self.pid)
+            except OSError:
+                # Dead already, or not ours to move: its memory is watched instead.
+                self.group.close()
+                self.group = None
         self._started.set()
 
     def ended(self, status: int, cpu_seconds: float, max_rss: int) -> None:
@@ -87,18 +94,22 @@ class WorkerProcess:
 
     # What the session's owner does.
 
-    def admit(self, limits: Limits, rlimits: dict[str, int], group: cgroup.Group | None, administrator: bool) -> None:
+    def admit(self, limits: Limits, rlimits: dict[str, int], administrator: bool) -> None:
         """Verify the locked worker from outside, then give it its limits. Raises TierUnavailable or AvlabError, with it killed."""
-        self.limits, self.group = limits, group
+        self.limits = limits
         self.socket.settimeout(_START_SECONDS)
         try:
             report = handshake.receive(self.socket)
             if "answers" not in report:
-                raise TierUnavailable(f"a worker of tier {self.tier!r} cannot be locked: {report.get('error', 'it does not say why')}")
+                raise TierUnavailable(
+                    f"a worker of tier {self.tier!r} cannot be locked: {report.get('error', 'it does not say why')}"
+                )
             self._started.wait(_START_SECONDS)
             verify(self.pid, self.profile, administrator, report["answers"])
-            if group is not None:
-                group.add(self.pid)
+            if self.group is not None:
+                # A tmpfs for scratch files is memory, and the outbox counts for who touches it first.
+                files = (limits.scratch or 0) if self.tier == NAMESPACES else 0
+                self.group.limit((limits.memory or 0) + files + self.outbox.size)
             rlimits = {**rlimits, "as": self._address_space() + (limits.memory or 0)}
             handshake.send(self.socket, dict(rlimits))
             handshake.receive(self.socket)
@@ -174,4 +185,3 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-

@@ -19,7 +19,7 @@ import select
 import selectors
 import signal
 import socket
-import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -95,7 +95,7 @@ def _for_ever(run: Callable[[], None]) -> None:
     try:
         run()
     except BaseException:  # noqa: BLE001  shown to the host; a fork must not run on in the keeper's code
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        traceback.print_exc()
     finally:
         os._exit(1)
 
@@ -169,7 +169,13 @@ class _Zygote:
         _, status, usage = os.wait4(pid, 0)
         if self._nest.tier == PROCESS:
             _kill_group(pid)
-        _tell(self._control, exited=order, status=status, cpu=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss << 10)
+        _tell(
+            self._control,
+            exited=order,
+            status=status,
+            cpu=usage.ru_utime + usage.ru_stime,
+            memory=usage.ru_maxrss << 10,
+        )
 
 
 def _kill_group(leader: int) -> None:

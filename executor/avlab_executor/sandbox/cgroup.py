@@ -9,6 +9,7 @@ import select
 from dataclasses import dataclass
 
 _DYING_SECONDS = 5.0
+_VERSION_1 = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +64,10 @@ class Groups:
                 os.rmdir(self.folder)
                 raise
 
-    def make(self, name: str, limit: int) -> Group:
-        """A group of at most ``limit`` bytes. Raises OSError."""
+    def make(self, name: str) -> Group:
+        """A group without a limit yet. Raises OSError."""
         group = Group(f"{self.folder}/{name}", self.version)
         os.mkdir(group.folder)
-        try:
-            _write(f"{group.folder}/{'memory.max' if self.version == 2 else 'memory.limit_in_bytes'}", str(limit))
-            with contextlib.suppress(OSError):  # kernels without swap accounting have no such file
-                if self.version == 2:
-                    _write(f"{group.folder}/memory.swap.max", "0")
-                else:
-                    _write(f"{group.folder}/memory.memsw.limit_in_bytes", str(limit))
-        except OSError:
-            group.close()
-            raise
         return group
 
     def close(self) -> None:
@@ -92,12 +83,21 @@ class Group:
     version: int
 
     def add(self, pid: int) -> None:
-        """Count a process from now on. Raises OSError."""
+        """Count a process from now on; takes the kernel some milliseconds. Raises OSError."""
         _write(f"{self.folder}/cgroup.procs", str(pid))
+
+    def limit(self, size: int) -> None:
+        """At most ``size`` bytes from now on, without swap. Raises OSError."""
+        memory, swap = ("memory.max", "memory.swap.max") if self.version == 2 else _VERSION_1
+        _write(f"{self.folder}/{memory}", str(size))
+        with contextlib.suppress(OSError):  # kernels without swap accounting have no such file
+            _write(f"{self.folder}/{swap}", "0" if self.version == 2 else str(size))
 
     def out_of_memory_kills(self) -> int:
         """How often the kernel has killed in this group."""
-        for line in _read(f"{self.folder}/{'memory.events' if self.version == 2 else 'memory.oom_control'}").splitlines():
+        for line in _read(
+            f"{self.folder}/{'memory.events' if self.version == 2 else 'memory.oom_control'}"
+        ).splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)

@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def syscall(name: str, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]) -> int:
+def syscall(name: str, *arguments: int | bytes | None) -> int:
     """The result of a system call. Integers are passed as long, bytes and None as pointers. Raises OSError."""
     words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     result = int(_libc.syscall(ctypes.c_long(number(name)), *words))
@@ -52,7 +52,9 @@ def prctl(option: int, first: int = 0, second: int = 0) -> int:
 def mount(source: str, target: str, kind: str | None, flags: int = 0, options: str = "") -> None:
     """mount(2)."""
     try:
-        syscall("mount", source.encode(), target.encode(), kind and kind.encode(), flags, options.encode())
+        syscall(
+            "mount", source.encode(), target.encode(), None if kind is None else kind.encode(), flags, options.encode()
+        )
     except OSError as error:
         raise OSError(error.errno, f"mount of {kind or source} on {target}: {os.strerror(error.errno or 0)}") from None
 

@@ -7,7 +7,13 @@ import sys
 from collections.abc import Sequence
 
 _PASSED_ON = ("LD_LIBRARY_PATH", "TZ")
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def command(function: str, import_path: Sequence[str], *arguments: str) -> list[str]:

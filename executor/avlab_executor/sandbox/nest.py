@@ -28,7 +28,9 @@ class Nest:
         if not self.administrator:
             if os.geteuid() == 0:
                 # Inside, /proc/sys would still take this user for the owner of the kernel's settings.
-                raise OSError(errno.EPERM, "root needs CAP_SYS_ADMIN, SYS_PTRACE, SETUID, SETGID, SETPCAP and KILL for namespaces")
+                raise OSError(
+                    errno.EPERM, "root needs CAP_SYS_ADMIN, SYS_PTRACE, SETUID, SETGID, SETPCAP and KILL for namespaces"
+                )
             namespaces.enter_user_namespace(self.proc)
         kernel.unshare(kernel.CLONE_NEWPID)
 

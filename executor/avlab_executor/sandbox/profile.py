@@ -12,7 +12,9 @@ STRENGTH = (GVISOR, NAMESPACES, LANDLOCK, PROCESS)  # strongest first
 SCRATCH = "/scratch"  # where the namespaces tier mounts a session's scratch space
 DEFAULT_SCRATCH = 1 << 30
 
-_ADMINISTRATION = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 19 | 1 << 21  # CAP_KILL SETGID SETUID SETPCAP SYS_PTRACE SYS_ADMIN
+_ADMINISTRATION = (
+    1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 19 | 1 << 21
+)  # CAP_KILL SETGID SETUID SETPCAP SYS_PTRACE SYS_ADMIN
 
 
 @dataclass(frozen=True, slots=True)

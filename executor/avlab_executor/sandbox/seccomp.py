@@ -10,7 +10,12 @@ from avlab_executor.sandbox import bpf
 from avlab_executor.sandbox.kernel import set_seccomp_filter
 from avlab_executor.sandbox.numbers import AUDIT_ARCH, machine, table
 
-_ALLOWED = """
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
+_ALLOWED = _names("""
 read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn pread64 pwrite64
 readv writev access pipe select sched_yield mremap msync mincore madvise dup dup2 pause nanosleep getitimer alarm setitimer getpid
 sendfile sendto recvfrom sendmsg recvmsg shutdown getsockname getpeername setsockopt getsockopt exit wait4 uname flock fsync fdatasync
@@ -25,11 +30,11 @@ readlinkat faccessat pselect6 ppoll set_robust_list get_robust_list splice tee s
 eventfd fallocate timerfd_settime timerfd_gettime signalfd4 eventfd2 epoll_create1 dup3 pipe2 preadv pwritev sched_getattr renameat2
 getrandom membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx rseq close_range openat2
 faccessat2 epoll_pwait2 futex_waitv getcpu cachestat map_shadow_stack mseal
-""".split()
-_ABSENT = "clone3 io_uring_setup io_uring_enter io_uring_register memfd_create".split()  # libraries fall back on ENOSYS
-_WITH_PROCESSES = "fork vfork execve setsid setpgid kill tkill".split()
-_CHANGE_FILES = "chmod fchmod fchmodat fchmodat2 utime utimes futimesat utimensat".split()
-_OWN_FILES_ONLY = "chown fchown fchownat setxattr fsetxattr truncate".split()
+""")
+_ABSENT = _names("clone3 io_uring_setup io_uring_enter io_uring_register memfd_create")  # libraries fall back on ENOSYS
+_WITH_PROCESSES = _names("fork vfork execve setsid setpgid kill tkill")
+_CHANGE_FILES = _names("chmod fchmod fchmodat fchmodat2 utime utimes futimesat utimensat")
+_OWN_FILES_ONLY = _names("chown fchown fchownat setxattr fsetxattr truncate")
 
 _X32 = 0x40000000
 _CLONE_THREAD = 0x00010000
@@ -98,7 +103,9 @@ def _rules(own_pid: int, processes: bool) -> dict[str, bpf.Block]:
         "prctl": bpf.is_one_of(0, _PRCTL, allow, deny),
         "personality": bpf.is_one_of(0, [0xFFFFFFFF], allow, deny),
     }
-    rules |= dict.fromkeys(("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"), on_itself)
+    rules |= dict.fromkeys(
+        ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"), on_itself
+    )
     if not processes:
         rules |= dict.fromkeys(("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"), signal_itself)
     return rules

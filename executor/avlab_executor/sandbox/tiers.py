@@ -83,12 +83,16 @@ def pick(reports: Sequence[TierReport], wanted: str | None, minimum: str | None)
     """
     _check_names(wanted, minimum)
     if wanted and minimum and STRENGTH.index(wanted) > STRENGTH.index(minimum):
-        raise TierUnavailable(f"tier {wanted!r} is weaker than the minimum {minimum!r} of this executor: ask for {minimum!r}")
+        raise TierUnavailable(
+            f"tier {wanted!r} is weaker than the minimum {minimum!r} of this executor: ask for {minimum!r}"
+        )
     by_name = {report.name: report for report in reports}
     if wanted:
         report = by_name.get(wanted)
         if report is None or not report.available:
-            raise TierUnavailable(f"tier {wanted!r} is not possible on this system: {report.reason if report else 'not tried'}")
+            raise TierUnavailable(
+                f"tier {wanted!r} is not possible on this system: {report.reason if report else 'not tried'}"
+            )
         return wanted
     accepted = candidates(None, minimum)
     for name in accepted:
@@ -112,14 +116,20 @@ def report(name: str, folders: Sequence[str]) -> TierReport:
     if name == GVISOR:
         return TierReport(name, False, "this version of avlab does not start gVisor")
     if name == PROCESS:
-        return TierReport(name, True, "resource limits only: not a security boundary, for your own code", (Layer("rlimits", True),))
+        return TierReport(
+            name, True, "resource limits only: not a security boundary, for your own code", (Layer("rlimits", True),)
+        )
     answer = _try_in_child(name, folders)
     error = answer.get("error", "")
     broken = answer.get("failures", [])
     memory = cgroup.unavailable()
     layers = [Layer("namespaces", not error, error)] if name == NAMESPACES else []
     if name == NAMESPACES and not error:
-        layers.append(Layer("/proc", answer["proc"], "" if answer["proc"] else "the container masks /proc: a few files replace it"))
+        layers.append(
+            Layer(
+                "/proc", answer["proc"], "" if answer["proc"] else "the container masks /proc: a few files replace it"
+            )
+        )
     for layer in ("seccomp", "Landlock"):
         why = "; ".join(text for text in broken if text.startswith(layer)) or error
         if layer == "Landlock" and answer.get("landlock"):

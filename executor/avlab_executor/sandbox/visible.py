@@ -41,9 +41,11 @@ def visible(extra: Iterable[str] = ()) -> Visible:
     """
     interpreter = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
     installed = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages") and os.path.isabs(p)]
-    whole = list(dict.fromkeys([*interpreter, *installed, *map(os.path.abspath, extra)]))
+    whole = list(dict.fromkeys([*interpreter, *installed]))
     import_path = [p for p in sys.path if os.path.isabs(p) and _is_below(p, [*whole, *SYSTEM])]
-    import_path += [os.path.abspath(p) for p in extra]
+    for folder in map(os.path.abspath, extra):
+        import_path.append(folder)
+        whole.append(folder)
     for name in _OWN_PACKAGES:
         spec = importlib.util.find_spec(name)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
