@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,12 +26,22 @@ def leaves_nothing_behind() -> Iterator[None]:
     """Compares processes, threads and descriptors before and after the module."""
     before = held()
     yield
+    close_shared()
     gc.collect()
     end = time.monotonic() + GRACE
     while (left := held() - before) and time.monotonic() < end:
         threading.Event().wait(0.05)  # nothing announces that a process or descriptor is gone
         gc.collect()
     assert not left, f"left behind: {sorted(left)}"
+
+
+def close_shared() -> None:
+    """End what lives as long as the process: the executors that nodes share and the loop thread, where they were used."""
+    client, portal = sys.modules.get("avlab.remote.client"), sys.modules.get("avlab.flow.portal")
+    for executor in list(client._shared.values()) if client else ():
+        executor.close()
+    if portal:
+        portal.portal.close()
 
 
 def held() -> set[str]:

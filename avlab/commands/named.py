@@ -6,10 +6,10 @@ import ast
 import importlib
 import os
 import sys
-from importlib.metadata import entry_points
 from typing import Any
 
-from avlab.core.errors import ConfigError, UnknownNode
+from avlab.core.errors import ConfigError
+from avlab.core.registry import registered
 
 
 def load(name: str) -> Any:
@@ -34,7 +34,7 @@ def build(text: str) -> Any:
     Raises UnknownNode for a name that is not registered, ConfigError for text that is not of this form.
     """
     name, bracket, _ = text.partition("(")
-    cls = load(name) if ":" in name else _registered(name.strip())
+    cls = load(name) if ":" in name else registered(name.strip())
     try:
         call: Any = ast.parse("_" + text[len(name) :] if bracket else "_()", mode="eval").body
         if not isinstance(call.func, ast.Name):
@@ -44,13 +44,3 @@ def build(text: str) -> Any:
     except (SyntaxError, ValueError, AttributeError) as error:
         raise ConfigError(f"{text!r} is not of the form Name(parameter=value) with plain values") from error
     return cls(*args, **kwargs)
-
-
-def _registered(name: str) -> Any:
-    known = {point.name: point for point in entry_points(group="avlab.nodes")}
-    if name not in known:
-        raise UnknownNode(f"no node {name!r} is registered here; there are: {', '.join(sorted(known))}")
-    try:
-        return known[name].load()
-    except (ImportError, AttributeError) as error:
-        raise UnknownNode(f"node {name!r} is registered but cannot be loaded: {error}") from error

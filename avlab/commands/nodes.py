@@ -6,10 +6,11 @@ import argparse
 import inspect
 import json
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from avlab.commands.table import table
+from avlab.core.errors import UnknownNode
+from avlab.core.registry import registered, registered_nodes
 
 
 @dataclass
@@ -30,7 +31,7 @@ def add_commands(commands: Any) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Print the table."""
-    entries = [describe(point) for point in sorted(entry_points(group="avlab.nodes"), key=lambda point: point.name)]
+    entries = [describe(name) for name in registered_nodes()]
     if options.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
@@ -38,20 +39,20 @@ def show(options: argparse.Namespace) -> None:
     print(table(("node", "parameters", "what it does"), rows))
 
 
-def describe(point: EntryPoint) -> Entry:
-    """What a registered node says about itself; one whose library is absent says which."""
+def describe(name: str) -> Entry:
+    """What a registered node says about itself, or why it does not load."""
     from avlab.core.node import REQUIRED, parameters
 
     try:
-        cls = point.load()
-    except (ImportError, AttributeError) as error:
-        return Entry(point.name, missing=f"cannot be loaded: {error}")
+        cls = registered(name)
+    except UnknownNode as error:
+        return Entry(name, missing=str(error))
     shown = {
-        name: _type_name(kind) + ("" if default is REQUIRED else f" = {default!r}")
-        for name, (kind, default) in parameters(cls).items()
+        parameter: _type_name(kind) + ("" if default is REQUIRED else f" = {default!r}")
+        for parameter, (kind, default) in parameters(cls).items()
     }
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return Entry(point.name, shown, summary)
+    return Entry(name, shown, summary)
 
 
 def _type_name(kind: Any) -> str:

@@ -32,7 +32,7 @@ LAYERS = {
 HOMES = {
     "av": r"avlab\.(media|nodes)\b.*",
     "numpy": r"avlab\.(media|nodes)\b.*",
-    "cloudpickle": r"avlab\.remote\.(bundle|captures)\b.*|avlab_executor\.worker\b.*",
+    "cloudpickle": r"avlab\.remote\.(arguments|pickler)|avlab_executor\.worker\b.*",
     "google": r"avlab\._pb|avlab\.core\.wire",
     "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|auth)\w*",
     "IPython": r"avlab_kernel\b.*",
