@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 
-def vignette(picture: np.ndarray, depth: float = 0.8) -> np.ndarray:
+def vignette(picture: np.ndarray, depth: float = 0.5) -> np.ndarray:
     """An RGB picture (height, width, 3; uint8) darkened towards its corners, by ``depth`` from 0 (not) to 1 (black)."""
     height, width, _ = picture.shape
     return (picture * _light(height, width, depth)).astype(np.uint8)
