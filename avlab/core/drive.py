@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 from avlab.core.errors import NodeError, node_error
@@ -156,7 +156,7 @@ def _call(node: Any, method: str, run: Await) -> None:
         raise node_error(node, None, error, method) from error
 
 
-def produced(node: Any, run: Await) -> Iterator[Item]:
+def produced(node: Any, run: Await) -> Generator[Item, None, None]:
     """The items of a source, in order, numbered per track where the source left ``seq`` at 0. Raises NodeError."""
     numbers: dict[str, int] = {}
     try:

@@ -1,0 +1,160 @@
+"""What a run tells about itself: one row per node, and the result of a finished run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from avlab.core.channel import ChannelStatistics
+from avlab.flow.meter import quantile
+from avlab.flow.stage import Stage, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Counts of one node since its run began.
+
+    received: items that entered it; passed: items of other types that flowed past; sent: results; dropped: items that the
+    queue in front of its thread has dropped; busy: seconds in the node; p50, p95: milliseconds per item (of a remote node from
+    entry to first result), None before the first; waiting and capacity: of that queue, None for nodes that share the
+    thread of the one before; bytes and tier: what the node itself reports, None and "" for local ones.
+    """
+
+    node: str
+    received: int
+    passed: int
+    sent: int
+    dropped: int
+    busy: float
+    p50: float | None
+    p95: float | None
+    waiting: int | None
+    capacity: int | None
+    bytes: int | None
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A run at one moment. elapsed: seconds; items: how many reached the end, per track; latency: milliseconds (p50, p95)
+    from the source's hand to the end of the pipeline, None before the first."""
+
+    hops: tuple[Hop, ...]
+    elapsed: float
+    items: Mapping[str, int]
+    latency: tuple[float | None, float | None]
+
+    def __getitem__(self, node: str) -> Hop:
+        for hop in self.hops:
+            if hop.node == node:
+                return hop
+        raise KeyError(f"no node {node!r} in this run; there are: {', '.join(hop.node for hop in self.hops)}")
+
+    def __str__(self) -> str:
+        rows = [_HEAD, *(_cells(hop, self.elapsed) for hop in self.hops)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
+                 for r in rows]
+        return "\n".join([*(line.rstrip() for line in lines), self._summary()])
+
+    def _repr_html_(self) -> str:
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(_cells(hop, self.elapsed), "td") for hop in self.hops)
+        return f"<table>{row(_HEAD, 'th')}{body}</table><p>{html.escape(self._summary())}</p>"
+
+    def _summary(self) -> str:
+        total = sum(self.items.values())
+        text = f"{total} items at the end in {self.elapsed:.2f} s"
+        if self.latency[0] is not None:
+            text += f", source to end {_number(self.latency[0])} / {_number(self.latency[1])} ms (p50 / p95)"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run: its statistics (also its text and HTML form), items per track that reached the end, and its nodes by
+    name: ``result["Collect"]`` is the sink of that name."""
+
+    statistics: Statistics
+    nodes: Mapping[str, Any]
+
+    @property
+    def items(self) -> Mapping[str, int]:
+        """How many items reached the end, per track."""
+        return self.statistics.items
+
+    def __getitem__(self, node: str) -> Any:
+        if node not in self.nodes:
+            raise KeyError(f"no node {node!r} in this run; there are: {', '.join(self.nodes)}")
+        return self.nodes[node]
+
+    def __str__(self) -> str:
+        return str(self.statistics)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.statistics._repr_html_()
+
+
+_HEAD = ("node", "in", "out", "past", "drops", "fps", "p50 ms", "p95 ms", "queue", "bytes", "tier")
+
+
+def statistics_of(stages: list[Stage], seconds: float) -> Statistics:
+    """The statistics of these stages after so many seconds."""
+    items: dict[str, int] = {}
+    buckets: list[int] = []
+    for stage in stages:
+        for track, count in list(stage.arrived.items()):
+            items[track] = items.get(track, 0) + count
+        mine = stage.ended.buckets
+        buckets = [a + b for a, b in zip(buckets, mine, strict=True)] if buckets else list(mine)
+    hops = []
+    for stage in stages:
+        queue = stage.receiver.statistics() if stage.receiver is not None else None
+        for index, step in enumerate(stage.steps):
+            hops.append(_hop(step, queue if index == 0 else None))
+    return Statistics(tuple(hops), seconds, items, (quantile(buckets, 0.5), quantile(buckets, 0.95)))
+
+
+def _hop(step: Step, queue: ChannelStatistics | None) -> Hop:
+    meter, own = step.meter, _reported(step.node)
+    return Hop(
+        node=step.name,
+        received=meter.received,
+        passed=meter.passed,
+        sent=meter.sent,
+        dropped=(queue.dropped if queue else 0) + int(own.get("dropped") or 0),
+        busy=meter.busy / 1e9,
+        p50=meter.quantile(0.5),
+        p95=meter.quantile(0.95),
+        waiting=queue.waiting if queue else None,
+        capacity=queue.capacity if queue else None,
+        bytes=own.get("bytes"),
+        tier=str(getattr(step.node, "tier", None) or own.get("tier") or ""),
+    )
+
+
+def _reported(node: Any) -> Mapping[str, Any]:
+    """What a node's own ``statistics()`` says: a mapping, or an object with such attributes."""
+    report = getattr(node, "statistics", None)
+    own = report() if callable(report) else {}
+    if isinstance(own, Mapping):
+        return own
+    return {name: getattr(own, name, None) for name in ("bytes", "tier", "dropped")}
+
+
+def _cells(hop: Hop, seconds: float) -> tuple[str, ...]:
+    rate = max(hop.sent, hop.received) / seconds if seconds else 0.0
+    queue = "" if hop.capacity is None else f"{hop.waiting}/{hop.capacity}"
+    size = "" if hop.bytes is None else f"{hop.bytes:,}"
+    counts = (str(hop.received), str(hop.sent), str(hop.passed), str(hop.dropped))
+    return (hop.node, *counts, f"{rate:.1f}", _number(hop.p50), _number(hop.p95), queue, size, hop.tier)
+
+
+def _number(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"

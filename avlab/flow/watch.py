@@ -1,0 +1,60 @@
+"""Blocking on a run: progress, timeout, interrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from avlab.core.errors import AvlabError, TimedOut
+from avlab.flow.progress import Display, display, line
+from avlab.flow.run import Run
+from avlab.flow.statistics import Result
+
+_REDRAW = 0.2
+_INTERRUPT = 1.6  # seconds for a stop after an interrupt, which may take 2 s in all
+
+
+def watch(run: Run, progress: bool | None, timeout: float | None, total: Callable[[], int | None] | int | None) -> Result:
+    """Wait for the end of a run, showing progress. See `Pipeline.run`."""
+    shown: Display | None = None
+    try:
+        shown = display(progress)
+        count = total() if callable(total) else total
+        result = _wait(run, shown, timeout, count)
+    except KeyboardInterrupt as interrupt:
+        _leave(lambda: run.stop(_INTERRUPT), interrupt)
+        raise
+    except TimedOut as error:
+        _leave(run.cancel, error)
+        raise
+    finally:
+        if shown is not None:
+            shown.close()
+    return result
+
+
+def _wait(run: Run, shown: Display | None, timeout: float | None, total: int | None) -> Result:
+    if shown is None:
+        return run.wait(timeout)
+    waited = 0.0
+    while True:
+        step = _REDRAW if timeout is None else min(_REDRAW, timeout - waited)
+        try:
+            result = run.wait(step)
+        except TimedOut:
+            waited += step
+            if not run.running or timeout is None or waited < timeout:
+                shown.show(line(run.statistics(), total))
+                continue
+            raise TimedOut(f"the pipeline has not ended within {timeout:g} s") from None
+        finally:
+            shown.show(line(run.statistics(), total))
+        return result
+
+
+def _leave(end: Callable[[], Any], reason: BaseException) -> None:
+    try:
+        end()
+    except AvlabError as error:  # the reason is what is raised
+        if error is not reason:
+            reason.add_note(f"while stopping: {error}")
