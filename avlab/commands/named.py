@@ -43,4 +43,7 @@ def build(text: str) -> Any:
         kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, AttributeError) as error:
         raise ConfigError(f"{text!r} is not of the form Name(parameter=value) with plain values") from error
-    return cls(*args, **kwargs)
+    try:
+        return cls(*args, **kwargs)
+    except TypeError as error:
+        raise ConfigError(f"{text!r}: {error}") from error
