@@ -1,0 +1,165 @@
+"""Handle: the one session of one remote object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from avlab.core.clock import monotonic
+from avlab.core.errors import AvlabError, CodecError, RemoteError, SessionError
+
+if TYPE_CHECKING:
+    from .sessions import Home
+
+KEEP_ALIVE = 0.1
+"""Seconds between wake-ups of a loop that awaits a remote call: an idle loop does not notice the stop button."""
+
+
+class Itself:
+    """Stands for the session's own object in arguments and results.
+
+    The proxy itself cannot: a session that refers to its proxy would keep it from being collected.
+    """
+
+
+class Handle:
+    """Opens the session of one object on its first use, and never a second time.
+
+    ``make`` gives what to pack, ``made`` is the expression that makes another one. After the session's end every use
+    raises SessionError that says why.
+    """
+
+    def __init__(self, home: Home, name: str, made: str, make: Callable[[], object]) -> None:
+        self.home, self.name, self.made = home, home.label or name, made
+        self.feed = home.desk.outputs.feed(self.name)
+        self._make = make
+        self._lock = threading.RLock()
+        self._session: Any = None
+        self._over: str | None = None
+        self._itself = Itself()
+        self._opened_at = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session to close."""
+        return self._session is not None and not self.is_over
+
+    @property
+    def age(self) -> float:
+        """Seconds since the session was opened."""
+        return (monotonic() - self._opened_at) / 1e9
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended."""
+        return self._over is not None or (self._session is not None and self._session.closed)
+
+    @property
+    def statistics(self) -> Any:
+        """The figures of the open session, or None."""
+        return self._session.statistics() if self.is_open else None
+
+    def session(self) -> Any:
+        """The session, opened if this is the first use. Raises SessionError when it is over."""
+        with self._lock:
+            if self._over is None and self._session is not None and self._session.closed:
+                self._over = _reason(self._session)
+            if self._over is not None:
+                raise SessionError(
+                    f"{self.made} cannot be used any more: {self._over.rstrip('.')}. What it held is lost: make a new one, or run "
+                    "its %%remote cell again"
+                )
+            self.feed.here()
+            if self._session is None:
+                session = self.home.open(self, self._make())
+                session.itself = self._itself
+                self._session, self._opened_at = session, monotonic()
+            return self._session
+
+    def close(self, why: str) -> None:
+        """End the session; ``why`` is told to whoever still tries to use it."""
+        with self._lock:
+            session, self._over = self._session, self._over or why
+        if session is not None:
+            session.close()
+
+    def call(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a method over there; ``owner`` stands for the object itself in arguments and in the result."""
+        session = self.session()
+        with self._noticing():
+            return self._received(session.call(method, *self._sent(args, owner), **kwargs), owner)
+
+    def iterate(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
+        """Iterate what a method over there yields, one value at a time."""
+        session = self.session()
+        with self._noticing():
+            for value in session.iterate(method, *self._sent(args, owner), **kwargs):
+                yield self._received(value, owner)
+
+    async def acall(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """`call` for coroutines."""
+        session = self.session()
+        with self._noticing(), _stoppable():
+            return self._received(await session.acall(method, *self._sent(args, owner), **kwargs), owner)
+
+    async def aiterate(
+        self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> AsyncIterator[Any]:
+        """`iterate` for coroutines."""
+        session = self.session()
+        with self._noticing(), _stoppable():
+            async for value in session.aiterate(method, *self._sent(args, owner), **kwargs):
+                yield self._received(value, owner)
+
+    def _sent(self, args: Sequence[Any], owner: object) -> list[Any]:
+        return [self._itself if value is owner else value for value in args]
+
+    def _received(self, value: Any, owner: object) -> Any:
+        return owner if value is self._itself else value
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        __tracebackhide__ = True
+        try:
+            yield
+        except SessionError as error:
+            self._over = self._over or str(error)
+            raise
+
+
+def _reason(session: Any) -> str:
+    """Why a session is over: every use of it raises the error that ended it."""
+    try:
+        session.set()
+    except AvlabError as error:
+        return str(error)
+    return "its session has ended"
+
+
+def stops_iteration(error: RemoteError, name: str) -> bool:
+    """Whether a remote error is the StopIteration (or StopAsyncIteration) of that name: a worker may not raise it here."""
+    return error.type_name.rpartition(".")[2] == name
+
+
+def not_implemented(error: CodecError) -> bool:
+    """Whether an operator over there answered NotImplemented, which is no value that travels."""
+    return "NotImplementedType" in str(error)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def tick() -> None:
+        nonlocal timer
+        timer = loop.call_later(KEEP_ALIVE, tick)
+
+    tick()
+    try:
+        yield
+    finally:
+        timer.cancel()
