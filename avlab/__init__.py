@@ -1,1 +1,144 @@
-"""avlab."""
+"""avlab: items flow through nodes; a remote node is a node whose far bank lies in a sandbox.
+
+Everything public is here; each name is loaded when it is first used, so that ``import avlab`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from avlab.core.errors import (
+    AvlabError,
+    BundleError,
+    Cancelled,
+    CodecError,
+    ConfigError,
+    ConnectError,
+    Denied,
+    ItemTooLarge,
+    LimitExceeded,
+    LimitUnsupported,
+    LinkClosed,
+    LinkError,
+    MediaError,
+    NodeError,
+    PipelineError,
+    RemoteError,
+    SecretRefused,
+    SessionClosed,
+    SessionError,
+    TierUnavailable,
+    TimingError,
+    UnknownNode,
+    VersionMismatch,
+    WorkerDied,
+)
+from avlab.core.item import Item, Stamp
+from avlab.core.node import Node, join, node
+
+if TYPE_CHECKING:
+    from avlab.flow.graph import Pipeline, tee
+    from avlab.media.sinks import Collect, FileSink
+    from avlab.media.sources import FileSource, TestSource
+    from avlab.remote.client import Executor, aconnect, connect
+    from avlab.remote.config import RemoteExecutorConfig
+    from avlab.remote.limits import Limits
+    from avlab.remote.nodes import RemoteExecutionNode, RemoteObjectExecutionNode, SerializedClassExecutorNode
+    from avlab.remote.session import Session
+
+_HOMES = {
+    "Collect": "avlab.media.sinks",
+    "Executor": "avlab.remote.client",
+    "FileSink": "avlab.media.sinks",
+    "FileSource": "avlab.media.sources",
+    "Limits": "avlab.remote.limits",
+    "Pipeline": "avlab.flow.graph",
+    "RemoteExecutionNode": "avlab.remote.nodes",
+    "RemoteExecutorConfig": "avlab.remote.config",
+    "RemoteObjectExecutionNode": "avlab.remote.nodes",
+    "SerializedClassExecutorNode": "avlab.remote.nodes",
+    "Session": "avlab.remote.session",
+    "TestSource": "avlab.media.sources",
+    "aconnect": "avlab.remote.client",
+    "connect": "avlab.remote.client",
+    "tee": "avlab.flow.graph",
+}
+
+__all__ = [
+    "AvlabError",
+    "BundleError",
+    "Cancelled",
+    "CodecError",
+    "Collect",
+    "ConfigError",
+    "ConnectError",
+    "Denied",
+    "Executor",
+    "FileSink",
+    "FileSource",
+    "Item",
+    "ItemTooLarge",
+    "LimitExceeded",
+    "LimitUnsupported",
+    "Limits",
+    "LinkClosed",
+    "LinkError",
+    "MediaError",
+    "Node",
+    "NodeError",
+    "Pipeline",
+    "PipelineError",
+    "RemoteError",
+    "RemoteExecutionNode",
+    "RemoteExecutorConfig",
+    "RemoteObjectExecutionNode",
+    "SecretRefused",
+    "SerializedClassExecutorNode",
+    "Session",
+    "SessionClosed",
+    "SessionError",
+    "Stamp",
+    "TestSource",
+    "TierUnavailable",
+    "TimingError",
+    "UnknownNode",
+    "VersionMismatch",
+    "WorkerDied",
+    "aconnect",
+    "connect",
+    "node",
+    "tee",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'avlab' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext avlab``: the notebook side is another package, found by its entry point."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="avlab.notebook", name="load_ipython_extension"):
+        point.load()(shell)
+
+
+def _pipeline(nodes: list[object]) -> Any:
+    return importlib.import_module("avlab.flow.graph").Pipeline(nodes)
+
+
+def _config(url: str) -> Any:
+    return importlib.import_module("avlab.remote.config").RemoteExecutorConfig.from_url(url)
+
+
+join.pipeline, join.config = staticmethod(_pipeline), staticmethod(_config)

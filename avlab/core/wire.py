@@ -7,7 +7,7 @@ as one element of `Batch.messages`, so a byte stream is one endless Batch and a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from functools import lru_cache
@@ -92,6 +92,39 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
 def encode_batch(messages: Iterable[Message]) -> bytes:
     """One Batch with these messages."""
     return b"".join(part for message in messages for part in encode(message))
+
+
+def encode_names(names: Iterable[str]) -> bytes:
+    """BlobNames: the request and reply of HasBlobs and PutBlobs."""
+    data: bytes = pb.BlobNames(names=list(names)).SerializeToString()
+    return data
+
+
+def decode_names(data: bytes) -> list[str]:
+    """Names from BlobNames. Raises CodecError."""
+    try:
+        return list(pb.BlobNames.FromString(data).names)
+    except DecodeError as error:
+        raise CodecError(f"malformed BlobNames: {error}") from None
+
+
+def encode_description(values: Mapping[str, Any], tiers: Iterable[tuple[str, bool, str]]) -> bytes:
+    """Description: the reply of Describe, from its scalar fields and (name, available, reason) per tier."""
+    proto = pb.Description(**values)
+    proto.tiers.extend(pb.TierReport(name=n, available=a, reason=r) for n, a, r in tiers)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def decode_description(data: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, str]]]:
+    """The reverse of `encode_description`. Raises CodecError."""
+    try:
+        proto = pb.Description.FromString(data)
+    except DecodeError as error:
+        raise CodecError(f"a malformed Description: {error}") from None
+    values = {field.name: getattr(proto, field.name) for field in proto.DESCRIPTOR.fields if field.name != "tiers"}
+    values["nodes"] = list(proto.nodes)
+    return values, [(t.name, t.available, t.reason) for t in proto.tiers]
 
 
 class Decoder:

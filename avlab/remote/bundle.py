@@ -95,7 +95,7 @@ def pack(
     parts.files(files)
     manifest = parts.manifest(BundleKind.OBJECT, name, pickled)
     manifest.python, manifest.cloudpickle = python_version(), cloudpickle_version()
-    return parts.packed(manifest, {str(k): n for k, n in capturing.sizes.items() if k.name})
+    return parts.packed(manifest, capturing.captured())
 
 
 def pack_node(name: str, config: Mapping[str, Any]) -> Packed:
@@ -105,11 +105,11 @@ def pack_node(name: str, config: Mapping[str, Any]) -> Packed:
     """
     for key, value in config.items():
         try:
-            json.dumps({key: value}, allow_nan=False)
+            equal = isinstance(key, str) and _plain(json.loads(json.dumps(value, allow_nan=False))) == _plain(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"parameter {key!r} of node {name!r} cannot be sent as JSON: {error}") from error
-        if not isinstance(key, str):
-            raise ConfigError(f"parameter {key!r} of node {name!r} is not named by a string")
+        if not equal:
+            raise ConfigError(f"parameter {key!r} of node {name!r} would change as JSON: use string keys, lists and plain values")
     text = json.dumps(dict(config), allow_nan=False, sort_keys=True).encode()
     return Packed(Bundle(kind=BundleKind.NODE, name=name, config=text), {}, {})
 
@@ -146,6 +146,13 @@ def pack_source(
     return parts.packed(parts.manifest(BundleKind.SOURCE, name, parts.blob(encoded)), captured)
 
 
+def _plain(value: Any) -> Any:
+    """The value with tuples as lists, which is all that JSON may change."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
 class _Parts:
     """Gathers the blobs of one bundle."""
 
@@ -163,9 +170,11 @@ class _Parts:
         return sha
 
     def source(self, filename: str, text: str, within: Callable[[int], bool] = lambda line: True) -> None:
+        """Take in a text that is no module; only the lines that ``within`` chooses travel, where they stand."""
         self.walk.text(text, filename, within)
-        check_source(text, filename, self.allowed, names=True)
-        self._sources.append(Source(filename, self.blob(text.encode())))
+        check_source(text, filename, self.allowed, names=True, within=within)
+        sent = "".join(line if within(n) else "\n" for n, line in enumerate(text.splitlines(keepends=True), 1))
+        self._sources.append(Source(filename, self.blob(sent.encode())))
 
     def files(self, named: Sequence[str | Path]) -> None:
         for path, content in collect(named, self.finder.base).items():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +13,7 @@ from avlab.core.errors import BundleError, SecretRefused
 from avlab.remote.source import constants
 
 _NAME = re.compile(
-    r"token(?!iz)|secret|passw(or)?d|passphrase|credential|api_?key|(access|private|secret|auth|signing|encryption)_?key",
+    r"token(?!iz)|secret|authorization|passw(or)?d|passphrase|credential|api_?key|(access|private|secret|auth|signing|encryption)_?key",
     re.IGNORECASE,
 )
 # Names that say where a secret lies, or what one looks like, rather than holding it.
@@ -28,9 +31,8 @@ _SHAPES = {
     "a JSON web token": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
     "an API key": r"(?<![\w-])sk-(?:[a-z0-9]{2,12}-){0,3}[A-Za-z0-9_]{16,}|\b[rs]k_live_[0-9A-Za-z]{16,}|\bAIza[0-9A-Za-z_-]{35}",
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
-    "a URL with a password": r"://[^\s/:@'\"<>{}]{1,256}:[^\s/:@'\"<>{}]{1,256}@",
+    "a URL with a password": r"://[^\s/:@'\"<>{}$*]{1,256}:(?!%[sd(])[^\s/:@'\"<>{}$*]{1,256}@",
 }
-_PATTERNS = [(what, re.compile(p), re.compile(p.encode())) for what, p in _SHAPES.items()]
 # Plain searches are fast: the patterns run only over what holds one of these.
 _HINTS = ("AKIA", "ASIA", "gh", "glpat-", "xox", "PRIVATE KEY", "eyJ", "sk-", "k_live_", "AIza", "hf_", "://")
 _HINT_BYTES = tuple(h.encode() for h in _HINTS)
@@ -112,19 +114,24 @@ class Label:
         return f"{self.kind} `{self.name}{self.trail}` {link} {self.owner}"
 
 
+@functools.cache
+def _patterns() -> list[tuple[str, re.Pattern[str], re.Pattern[bytes]]]:
+    return [(what, re.compile(p), re.compile(p.encode())) for what, p in _SHAPES.items()]
+
+
 def shape_of(value: object) -> str:
     """What kind of credential this text has the shape of; empty for none, and for anything that is not text."""
     if isinstance(value, str):
         if any(hint in value for hint in _HINTS):
-            return next((what for what, text, _ in _PATTERNS if text.search(value)), "")
+            return next((what for what, text, _ in _patterns() if text.search(value)), "")
     elif isinstance(value, bytes | bytearray) and any(hint in value for hint in _HINT_BYTES):
-        return next((what for what, _, data in _PATTERNS if data.search(value)), "")
+        return next((what for what, _, data in _patterns() if data.search(value)), "")
     return ""
 
 
-def secret_name(name: str) -> bool:
-    """Whether a variable of this name is likely to hold a secret."""
-    return bool(_NAME.search(name)) and not _ABOUT.search(name)
+def suspect(name: str, value: str | bytes | bytearray) -> bool:
+    """Whether a variable of this name is likely to hold a secret in this value."""
+    return bool(_NAME.search(name)) and not _ABOUT.search(name) and not (isinstance(value, str) and _MARK.fullmatch(value))
 
 
 def check_text(value: str | bytes | bytearray, label: Label, allowed: frozenset[str]) -> None:
@@ -132,7 +139,7 @@ def check_text(value: str | bytes | bytearray, label: Label, allowed: frozenset[
     if not value or label.last in allowed or label.name in allowed:
         return
     what = shape_of(value)
-    if not what and label.last and secret_name(label.last) and not (isinstance(value, str) and _MARK.fullmatch(value)):
+    if not what and label.last and suspect(label.last, value):
         what = "a secret by its name"
     if what:
         name = label.last or label.name
@@ -142,29 +149,28 @@ def check_text(value: str | bytes | bytearray, label: Label, allowed: frozenset[
         )
 
 
-def check_source(text: str, filename: str, allowed: frozenset[str], *, names: bool) -> None:
+def check_source(
+    text: str, filename: str, allowed: frozenset[str], *, names: bool, within: Callable[[int], bool] = lambda line: True
+) -> None:
     """Raises SecretRefused if source text holds a credential; names the line, never the value.
 
-    ``names``: string literals assigned to names that sound like secrets count as well.
+    ``names``: string literals assigned to names that sound like secrets count as well. ``within`` chooses lines. A line is
+    allowed by the name it assigns to, or as ``file.py:12``.
     """
-    assigned = {line: name for name, _, line in constants(text)}
+    literals = [(name, value, number) for name, value, number in constants(text) if within(number)]
+    found = {number: (name, "a secret by its name") for name, value, number in literals if names and value and suspect(name, value)}
     if shape_of(text):
+        assigned = {number: name for name, _, number in literals}
         for number, line in enumerate(text.splitlines(), 1):
-            what = shape_of(line)
-            if what and assigned.get(number) not in allowed:
-                raise _in_source(assigned.get(number, ""), filename, number, what)
-    for name, value, number in constants(text) if names else ():
-        if value and secret_name(name) and name not in allowed and not _MARK.fullmatch(value):
-            raise _in_source(name, filename, number, "a secret by its name")
-
-
-def _in_source(name: str, filename: str, line: int, what: str) -> SecretRefused:
-    variable = f"`{name}` at " if name else ""
-    remedy = f", or pack with allow_secrets=({name!r},)" if name else ""
-    return SecretRefused(
-        f"{variable}{filename}, line {line} looks like {what}, and this text would travel: "
-        f"take it out of the text and pass it as an argument to a call{remedy}"
-    )
+            if within(number) and (what := shape_of(line)):
+                found[number] = (assigned.get(number, ""), what)
+    for number, (name, what) in sorted(found.items()):
+        place = f"{os.path.basename(filename)}:{number}"
+        if not allowed & {name, place}:
+            raise SecretRefused(
+                f"{f'`{name}` at ' if name else ''}{filename}, line {number} looks like {what}, and this text would travel: "
+                f"take it out of the text and pass it as an argument to a call, or pack with allow_secrets=({name or place!r},)"
+            )
 
 
 def check_live(value: Any, label: Label) -> None:

@@ -79,6 +79,11 @@ class Capturing:
             self.enter(key, label.unnamed)
             self.enter(each, label.key(key))
 
+    def captured(self) -> dict[str, int]:
+        """Bytes by captured variable, for people; without what Python itself puts into classes and functions."""
+        shown = {label: size for label, size in self.sizes.items() if label.name and not label.name.lstrip(".").startswith("__")}
+        return {str(label): size for label, size in shown.items()}
+
     def _construct(self, value: Construct) -> None:
         name = str(getattr(value.cls, "__qualname__", value.cls))
         self.enter(value.cls, Label("", "", name))

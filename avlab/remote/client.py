@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
-from avlab.core.message import Failure, Log, Open, Opened
+from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
 from avlab.core.tree import Values
 from avlab.remote import bundle
 from avlab.remote.arguments import dataclasses_of, pickle_argument
@@ -48,28 +48,7 @@ class Executor:
         output is printed. ``limits``: see `Limits`, and ``tier=``. Raises BundleError, TierUnavailable,
         LimitUnsupported, ConnectError, and what the object's own loading raises, as RemoteError.
         """
-        if self._closed:
-            raise SessionClosed(f"the executor {self.url} is closed: connect again")
-        settings = self.config.with_limits(limits)
-        assert isinstance(settings.limits, Limits)
-        blobs: Mapping[str, bytes] = {}
-        lent = None if isinstance(target, str) else self._connection.lend(target)
-        if lent is not None:
-            manifest, name, classes = lent, type(target).__name__, {}
-        else:
-            packed = (
-                target
-                if isinstance(target, bundle.Packed)
-                else bundle.pack_node(target, config or {})
-                if isinstance(target, str)
-                else bundle.pack(target)
-            )
-            manifest, blobs = packed.manifest, packed.blobs
-            name = manifest.name or getattr(target, "__name__", type(target).__name__)
-            classes = dataclasses_of(target)
-        if config and not isinstance(target, str):
-            raise ConfigError("config= is for registered nodes: give an object its parameters when you make it")
-        request = Open(manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id())
+        request, blobs, name, classes = self._request(target, config, limits)
         link = self._connection.open(request, blobs)
         log = on_log or print_log
         try:
@@ -81,6 +60,51 @@ class Executor:
         session = Session(link, values, opened, name=name, on_log=log, kill=getattr(link, "kill", None))
         self._sessions.add(session)
         return session
+
+    def execute(self, target: Any, method: str, *args: Any, on_log: OnLog | None = None, **limits: Any) -> Any:
+        """Open a session, make one call in it and close it: one round trip where the executor can do it in one.
+
+        Raises what `open` and `Session.call` raise.
+        """
+        request, blobs, _, classes = self._request(target, None, limits)
+        values = Values(classes=classes, pickle=pickle_argument)
+        codec, meta, buffers = values.encode((args, {}))
+        item = ItemMessage(input=1, mode=Mode.CALL, method=method, codec=codec, meta=meta, buffers=buffers)
+        for message in self._connection.execute(request, blobs, item):
+            if isinstance(message, Log):
+                (on_log or print_log)(message)
+            elif isinstance(message, Failure):
+                raise restore(message)
+            elif isinstance(message, ItemMessage):
+                if message.failure is not None:
+                    raise restore(message.failure)
+                return values.decode(message.codec, message.meta, message.buffers)
+        raise ConnectError(f"the executor {self.url} gave no result")
+
+    def _request(
+        self, target: Any, config: Mapping[str, Any] | None, limits: Mapping[str, Any]
+    ) -> tuple[Open, Mapping[str, bytes], str, Mapping[str, type]]:
+        """The Open for a target, the blobs it names, the target's name, and the dataclasses that may come back."""
+        if self._closed:
+            raise SessionClosed(f"the executor {self.url} is closed: connect again")
+        if config and not isinstance(target, str):
+            raise ConfigError("config= is for registered nodes: give an object its parameters when you make it")
+        settings = self.config.with_limits(limits)
+        assert isinstance(settings.limits, Limits)
+        blobs: Mapping[str, bytes] = {}
+        classes: Mapping[str, type] = {}
+        manifest = None if isinstance(target, str | bundle.Packed) else self._connection.lend(target)
+        if manifest is None:
+            if isinstance(target, bundle.Packed):
+                packed = target
+            elif isinstance(target, str):
+                packed = bundle.pack_node(target, config or {})
+            else:
+                packed, classes = bundle.pack(target), dataclasses_of(target)
+            manifest, blobs = packed.manifest, packed.blobs
+        name = target if isinstance(target, str) else getattr(target, "__name__", "") or type(target).__name__
+        request = Open(manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id())
+        return request, blobs, manifest.name if isinstance(target, bundle.Packed) else name, classes
 
     async def aopen(self, target: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Session:
         """`open` for async code."""

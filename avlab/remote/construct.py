@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ class Construct:
 def same(value: Any) -> Any:
     """Stands where one object was pickled in place of another."""
     return value
+
+
+def cached(function: Any, maxsize: int | None, typed: bool) -> Any:
+    """A function under ``functools.lru_cache``, its cache empty."""
+    return functools.lru_cache(maxsize, typed)(function)
 
 
 def by_name(module: str, qualname: str) -> Any:

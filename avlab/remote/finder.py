@@ -80,7 +80,7 @@ class Finder:
         return self._spots[name]
 
     def _look_up(self, top: str) -> Origin:
-        if top in OWN or top in sys.builtin_module_names:
+        if top in OWN or top == "__main__" or top in sys.builtin_module_names:
             return Origin.INSTALLED
         spot = _find(top, self.local_folders)
         installed = top in sys.stdlib_module_names or _has_code(PathFinder.find_spec(top, self._installed))

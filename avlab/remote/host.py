@@ -70,14 +70,13 @@ class Host:
         self._is_node = callable(getattr(target, "process", None))
         values.itself = target
 
-    def open(self, tier: str) -> Opened:
-        """Open the node; what the caller learns of it. Raises what ``open()`` raises, PipelineError for bad annotations."""
+    def open(self) -> Opened:
+        """Open the node; what the caller learns of it (the tier is for the executor to say). Raises what ``open()`` raises, PipelineError for bad annotations."""
         types = (consumes(self._target) or ()) if self._is_node else ()
         if self._is_node:
             open_node(self._target, self._await)
         return Opened(
             session=self._bank.session,
-            tier=tier,
             window=INPUTS,
             consumes=[f"{t.__module__}.{t.__qualname__}" for t in types],
             stateless=bool(getattr(self._target, "stateless", False)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from avlab.core.errors import BundleError
-from avlab.remote.finder import Finder, Origin, Spot
+from avlab.remote.finder import OWN, Finder, Origin, Spot
 from avlab.remote.loaded import LoadedModules, reload_changed
 from avlab.remote.source import Import, imports, listed
 
@@ -23,7 +24,7 @@ class Module:
 
 
 class Walk:
-    """The local modules that texts and names need, by name in ``modules``; installed packages in ``installed``.
+    """The local modules that texts and names need, by name in ``modules``; third-party packages in ``installed``.
 
     ``missing_ok``: imports that resolve nowhere are noted in ``missing`` instead of raised, for code whose imports exist
     only where it will run. Errors are BundleError and name the import, the file and the line.
@@ -84,7 +85,9 @@ class Walk:
     def _need(self, each: Import, name: str, where: str, tolerant: bool) -> None:
         origin = self._finder.origin(name)
         if origin is Origin.INSTALLED:
-            self.installed.add(name.partition(".")[0])
+            top = name.partition(".")[0]
+            if top not in sys.stdlib_module_names and top not in (*OWN, "__main__", "cloudpickle"):
+                self.installed.add(top)
             return
         spots = self._chain(name)
         if not spots or spots[-1].name != name:

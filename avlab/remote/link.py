@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from avlab.core.message import Bundle, Message, Open
+from avlab.core.message import Bundle, Failure, ItemMessage, Message, Open, Opened
 
 
 class Link(Protocol):
@@ -62,8 +62,27 @@ class Connection(Protocol):
         LimitUnsupported, Denied.
         """
 
+    def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:
+        """A stream of one: every message of the executor up to the input's last output. Raises as `open` does."""
+
     def lend(self, obj: object) -> Bundle | None:
         """A bundle for an object that needs no packing (same process), or None: pack it."""
 
     def close(self) -> None:
         """Free everything. Sessions that are still open end. Idempotent."""
+
+
+def one_item(link: Link, item: ItemMessage) -> Iterator[Message]:
+    """`Connection.execute` over a link that was opened for it; the link is closed at the end."""
+    try:
+        opened = False
+        while True:
+            message = link.recv()
+            yield message
+            if isinstance(message, Opened) and not opened:
+                opened = True
+                link.send(item)
+            if isinstance(message, Failure) or (isinstance(message, ItemMessage) and message.last):
+                return
+    finally:
+        link.close()

@@ -7,8 +7,9 @@ import importlib
 import marshal
 import os
 import sys
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -16,49 +17,63 @@ from avlab.remote.finder import OWN, Finder, is_installed
 from avlab.remote.source import imports
 
 _HEADER = 16  # bytes of a .pyc before its code
+_GRAIN = 50_000_000  # ns by which a file's time may lag behind the clock
 
 
 class LoadedModules:
-    """Remembers, for every imported local module it has seen, the text that the module was executed from."""
+    """Remembers, for every imported local module it has seen, the text that the module was executed from.
 
-    def __init__(self) -> None:
+    ``wall``: nanoseconds since the epoch, the clock of the files' modification times.
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns) -> None:
+        self._wall = wall
+        self._looked = wall()
         self._shas: weakref.WeakKeyDictionary[ModuleType, str] = weakref.WeakKeyDictionary()
 
     def note(self, base: Path) -> None:
         """Take down what is imported now. Call it after user code ran, so that later edits are seen for certain."""
-        for module, file in _local_modules(base):
-            self._changed(module, file)
+        self._look(base)
 
     def reload_changed(self, base: Path) -> list[str]:
         """Forget imported local modules whose files changed, and local modules that import them.
 
         The next ``import`` of each executes the new text. Returns the names, sorted.
         """
-        here = dict(_local_modules(base))
-        drop = {module.__name__ for module, file in here.items() if self._changed(module, file)}
+        here = self._look(base)
+        drop = {module.__name__ for module, (_, changed) in here.items() if changed}
         if not drop:
             return []
-        needs = {module.__name__: _needs(module, file) for module, file in here.items()}
+        needs = {module.__name__: _needs(module, file) for module, (file, _) in here.items()}
         growing = True
         while growing:
             # A package executed again would not bind submodules that are still in sys.modules.
             more = {n for n, wanted in needs.items() if wanted & drop or any(n.startswith(d + ".") for d in drop)} - drop
             drop |= more
             growing = bool(more)
-        for module, file in here.items():
+        for module in here:
             if module.__name__ in drop:
-                _forget(module, file)
+                _forget(module)
         importlib.invalidate_caches()
         return sorted(drop)
 
+    def _look(self, base: Path) -> dict[ModuleType, tuple[Path, bool]]:
+        """Every imported local module with its file and whether that changed."""
+        now = self._wall()
+        here = {module: (file, self._changed(module, file)) for module, file in _local_modules(base)}
+        self._looked = now
+        return here
+
     def _changed(self, module: ModuleType, file: Path) -> bool:
         try:
-            content = file.read_bytes()
+            content, modified = file.read_bytes(), file.stat().st_mtime_ns
         except OSError:  # deleted: what is loaded is all there is
             return False
         sha = hashlib.sha256(content).hexdigest()
         if module not in self._shas:
-            self._shas[module] = sha if _is_compiled_from(module, content, file) else ""
+            # Imported since the last look, so a file that is older than that look is what was imported.
+            older = modified < self._looked - _GRAIN
+            self._shas[module] = sha if _is_compiled_from(module, content, file, unknown=older) else ""
         return self._shas[module] != sha
 
 
@@ -86,14 +101,14 @@ def _local_modules(base: Path) -> Iterator[tuple[ModuleType, Path]]:
                 yield module, Path(file)
 
 
-def _is_compiled_from(module: ModuleType, content: bytes, file: Path) -> bool:
-    """Whether the module's cached bytecode, written when it was imported, agrees with the text. Without a cache: yes."""
+def _is_compiled_from(module: ModuleType, content: bytes, file: Path, unknown: bool) -> bool:
+    """Whether the module's cached bytecode, written when it was imported, agrees with the text; ``unknown`` without one."""
     try:
         with open(str(getattr(module, "__cached__", None)), "rb") as stream:
             code = marshal.loads(stream.read()[_HEADER:])
         return not isinstance(code, CodeType) or code == compile(content, str(file), "exec", dont_inherit=True)
     except OSError:
-        return True
+        return unknown
     except (SyntaxError, ValueError, EOFError, TypeError):
         return False
 
@@ -114,7 +129,7 @@ def _needs(module: ModuleType, file: Path) -> set[str]:
     return names
 
 
-def _forget(module: ModuleType, file: Path) -> None:
+def _forget(module: ModuleType) -> None:
     name = module.__name__
     if sys.modules.get(name) is module:
         del sys.modules[name]

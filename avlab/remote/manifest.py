@@ -7,7 +7,6 @@ import re
 import sys
 import unicodedata
 from collections.abc import Sequence
-from importlib import metadata
 
 from avlab.core.errors import BundleError, VersionMismatch
 from avlab.core.message import WIRE_VERSION, Bundle, BundleKind, File
@@ -28,6 +27,8 @@ def python_version() -> str:
 @functools.cache
 def cloudpickle_version() -> str:
     """Version of the installed cloudpickle, found without importing it; empty if there is none."""
+    from importlib import metadata  # 20 ms that `import avlab` need not pay
+
     try:
         return metadata.version("cloudpickle")
     except metadata.PackageNotFoundError:

@@ -7,6 +7,7 @@ lock out can be sent.
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import os
 import sys
@@ -20,7 +21,7 @@ from cloudpickle import cloudpickle as internals
 from avlab.core.errors import AvlabError, BundleError
 from avlab.remote.captures import Label, check_live
 from avlab.remote.capturing import Capturing
-from avlab.remote.construct import by_name, same
+from avlab.remote.construct import by_name, cached, same
 from avlab.remote.finder import Finder, Origin
 
 PROTOCOL = 5
@@ -85,7 +86,22 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 raise BundleError(f"{label} is the module {value.__name__!r}, which exists only in this process")
             self.modules.setdefault(value.__name__, str(label))
         reducer = self.dispatch_table.get(type(value))
-        return reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
+        reduction = reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
+        return self._global(value, reduction, label) if isinstance(reduction, str) else reduction
+
+    def _global(self, value: Any, name: str, label: Label) -> Any:
+        """An object that pickles as nothing but its own name."""
+        module = getattr(value, "__module__", None)
+        origin = self._origin(module) if isinstance(module, str) and module != "__main__" else Origin.MISSING
+        if origin is Origin.LOCAL:
+            self.modules.setdefault(str(module), str(label))
+            return by_name, (module, name)
+        if origin is Origin.INSTALLED or module is None:
+            return name
+        if isinstance(value, functools._lru_cache_wrapper):
+            options = value.cache_parameters()
+            return cached, (value.__wrapped__, options["maxsize"], options["typed"])
+        raise BundleError(f"{label} ({type(value).__name__}) pickles as a name of the notebook: define it in a module next to it")
 
     def _definition(self, value: Any, label: Label) -> Any:
         """A function or class: of a local or installed module by name, anything else by value."""

@@ -63,14 +63,20 @@ def encode_source(
         content["args"] = [encode(v, Label("argument", str(n), f"{name}()")) for n, v in enumerate(args, 1)]
         content["kwargs"] = {k: encode(v, Label("argument", k, f"{name}()", last=k)) for k, v in kwargs.items()}
     blob = json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")
-    return blob, modules, {str(label): size for label, size in capturing.sizes.items()}
+    return blob, modules, capturing.captured()
 
 
 def _is_json(value: object) -> bool:
     """Whether JSON gives back exactly this value."""
-    kind = type(value)
-    if kind is list:
-        return all(_is_json(v) for v in value)  # type: ignore[attr-defined]
-    if kind is dict:
-        return all(type(k) is str and _is_json(v) for k, v in value.items())  # type: ignore[attr-defined]
-    return kind in (type(None), bool, int, float, str)
+    try:
+        return json.loads(json.dumps(value)) == value and _is_plain(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(type(key) is str and _is_plain(each) for key, each in value.items())
+    return type(value) in (type(None), bool, int, float, str)

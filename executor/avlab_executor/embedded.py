@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points, version
 
 from avlab.core.errors import TierUnavailable
-from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, Open
+from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, ItemMessage, Message, Open
 from avlab.remote.config import RemoteExecutorConfig, make_limits
-from avlab.remote.link import Description, Layer
+from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
 from avlab_executor.pool import Pool
 from avlab_executor.worker_link import WorkerLink
@@ -51,7 +51,8 @@ class Embedded:
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> WorkerLink:
         worker = self.pool(request.tier).acquire(make_limits(request.limits))
-        link = WorkerLink(worker, on_close=self._ended)
+        link = WorkerLink(worker)
+        link.on_close(self._ended)
         with self._lock:
             self._sessions += 1
         try:
@@ -60,6 +61,9 @@ class Embedded:
             link.close()
             raise
         return link
+
+    def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:
+        return one_item(self.open(request, blobs), item)
 
     def _ended(self) -> None:
         with self._lock:

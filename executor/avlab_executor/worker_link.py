@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import LimitExceeded, LinkClosed, WorkerDied
-from avlab.core.message import Blob, ItemMessage, Log, Message, Open, Signal, SignalKind
+from avlab.core.message import Blob, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
 from avlab.remote.links.local import LocalLink
 from avlab.remote.shared_memory import Memory
 from avlab_executor.deadlines import Deadlines
@@ -31,8 +31,9 @@ class WorkerLink:
 
     resumable = False
 
-    def __init__(self, worker: WorkerProcess, clock: Clock = monotonic, on_close: Callable[[], None] = lambda: None) -> None:
-        self._worker, self._clock, self._on_close = worker, clock, on_close
+    def __init__(self, worker: WorkerProcess, clock: Clock = monotonic) -> None:
+        self._worker, self._clock = worker, clock
+        self._closing: list[Callable[[], None]] = []
         self._link = LocalLink(worker.socket, Memory(worker.inbox, worker.outbox))
         self._deadlines = Deadlines(worker.limits, clock, lambda text: worker.kill_saying("wall", text))
         self._logs: deque[Log] = deque()
@@ -124,6 +125,8 @@ class WorkerLink:
                 self._deadlines.finished()
         elif type(message) is Log:
             self._count(len(message.data))
+        elif type(message) is Opened:
+            message.tier = self._worker.tier  # a worker does not say itself how well it is locked
         return message
 
     def _count(self, size: int) -> None:
@@ -146,9 +149,23 @@ class WorkerLink:
         cls = LimitExceeded if end.reason in ("oom", "cpu", "wall", "output") else WorkerDied
         raise cls(text, end.reason)
 
+    def arrived(self) -> Message | None:
+        """A message that has been read already, or None."""
+        if self._logs:
+            return self._logs.popleft()
+        return self._received(self._link.recv()) if self._link.buffered else None
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when the link has been closed."""
+        self._closing.append(callback)
+
     def kill(self) -> None:
         """End the worker at once; ``recv`` then raises WorkerDied with reason "cancelled"."""
         self._worker.kill("cancelled")
+
+    def kill_saying(self, reason: str, text: str) -> None:
+        """`kill` with a reason of the caller's."""
+        self._worker.kill_saying(reason, text)
 
     def close(self) -> None:
         if not self._closed:
@@ -156,4 +173,5 @@ class WorkerLink:
             self._deadlines.close()
             self._link.close()
             self._worker.close()
-            self._on_close()
+            for callback in self._closing:
+                callback()

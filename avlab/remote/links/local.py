@@ -87,6 +87,7 @@ class LocalLink:
             if type(message) is ItemMessage and message.slot is not None:
                 message.buffers = self._memory.take(message.slot)
                 message.release = partial(self._memory.release, message.slot.index)
+                message.slot = None
             self._arrived.append(message)
 
     def close(self) -> None:

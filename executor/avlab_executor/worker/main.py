@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import socket
@@ -32,14 +31,13 @@ def main(descriptors: Descriptors) -> None:
         request, blobs = _receive(link)
     except LinkClosed:
         return  # never used
-    tier = os.environ.get("AVLAB_TIER", "")
     try:
         target = load.load(request.bundle, blobs, Path.cwd())
         blobs.clear()
         values = Values(unpickle=_unpickle)
         host = Host(link, target, request, values, own=(avlab_executor,), settle=output.flush)
         signal.signal(signal.SIGINT, lambda *_: host.interrupt())
-        opened = host.open(tier)
+        opened = host.open()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
         output.flush()
         link.send(describe(error, own=(avlab_executor,)))

@@ -1,0 +1,243 @@
+"""The gRPC link: sessions on an executor elsewhere, through the RPCs of protos/avlab/v1/executor.proto."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
+from avlab.core.message import Blob, Bundle, BundleKind, ItemMessage, Message, Open
+from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
+from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.link import Description, Layer, Link
+
+SERVICE = "avlab.v1.Executor"
+MAX_BATCH = 4 << 20
+"""Small messages that wait together travel together, up to this many bytes."""
+OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE + MAX_BATCH),
+    ("grpc.max_receive_message_length", MAX_MESSAGE + MAX_BATCH),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+)
+_BLOB_PART = 1 << 20
+_WAITING = 256
+
+
+class Outbox:
+    """Messages that wait for the transport: bounded, batched, iterated by gRPC."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def put(self, data: bytes) -> None:
+        """Add an encoded batch; waits while too many wait. Raises LinkClosed."""
+        with self._changed:
+            while len(self._waiting) >= _WAITING and not self._ended:
+                self._changed.wait()
+            if self._ended:
+                raise LinkClosed("the link to the executor is closed")
+            self._waiting.append(data)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """No more messages; what waits still goes."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._changed:
+            while not self._waiting:
+                if self._ended:
+                    raise StopIteration
+                self._changed.wait()
+            parts, size = [self._waiting.popleft()], 0
+            size = len(parts[0])
+            while self._waiting and size + len(self._waiting[0]) <= MAX_BATCH:
+                parts.append(self._waiting.popleft())
+                size += len(parts[-1])
+            self._changed.notify_all()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class GrpcLink:
+    """One streaming call. A thread reads it, because a blocked gRPC read can be neither timed nor interrupted."""
+
+    resumable = False
+
+    def __init__(self, method: Any, metadata: tuple[tuple[str, str], ...], url: str) -> None:
+        self._url, self._outbox = url, Outbox()
+        self._arrived: deque[Message] = deque()
+        self._changed = threading.Condition()
+        self._error: AvlabError | None = None
+        self._call = method(self._outbox, metadata=metadata)
+        self._reader = threading.Thread(target=self._read, name="avlab-grpc", daemon=True)
+        self._reader.start()
+
+    def send(self, message: Message) -> None:
+        self._outbox.put(encode_batch([message]))
+
+    def recv(self, timeout: float | None = None) -> Message:
+        with self._changed:
+            while not self._arrived:
+                if self._error is not None:
+                    raise self._error
+                if not self._changed.wait(timeout):
+                    raise TimeoutError(f"nothing arrived within {timeout} s")
+            message = self._arrived.popleft()
+            if len(self._arrived) == _WAITING - 1:
+                self._changed.notify_all()
+            return message
+
+    def _read(self) -> None:
+        error: AvlabError = LinkClosed("the executor has ended the session")
+        try:
+            for data in self._call:
+                messages = decode_batch(data)
+                with self._changed:
+                    while len(self._arrived) >= _WAITING and self._error is None:
+                        self._changed.wait()
+                    self._arrived.extend(messages)
+                    self._changed.notify_all()
+        except grpc.RpcError as broken:
+            error = _translate(broken, self._url)
+        except AvlabError as malformed:
+            error = malformed
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+        self._outbox.end()
+
+    def kill(self) -> None:
+        """Break the call: the executor ends the worker."""
+        self._call.cancel()
+
+    def close(self) -> None:
+        self._outbox.end()
+        with self._changed:
+            self._error = self._error or LinkClosed("the link is closed")
+            self._changed.notify_all()
+        self._call.cancel()
+        if threading.current_thread() is not self._reader:
+            self._reader.join()
+
+
+class GrpcConnection:
+    """A Connection over one gRPC channel."""
+
+    def __init__(self, config: RemoteExecutorConfig) -> None:
+        self._config, self._url = config, config.url
+        self._channel = _open_channel(config)
+        self._metadata = (("authorization", f"Bearer {config.auth}"),) if config.auth else ()
+
+    def describe(self) -> Description:
+        values, tiers = decode_description(self._unary("Describe", b""))
+        return Description(url=self._url, tiers=[Layer(*tier) for tier in tiers], **values)
+
+    def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
+        self._send_blobs(blobs)
+        name = "StreamNode" if request.bundle.kind is BundleKind.NODE else "StreamObject"
+        link = GrpcLink(self._channel.stream_stream(f"/{SERVICE}/{name}"), self._metadata, self._url)
+        link.send(request)
+        return link
+
+    def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:
+        self._send_blobs(blobs)
+        name = "ExecuteNode" if request.bundle.kind is BundleKind.NODE else "ExecuteObject"
+        return iter(decode_batch(self._unary(name, encode_batch([request, item]), None)))
+
+    def lend(self, obj: object) -> Bundle | None:
+        return None
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _send_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        if not blobs:
+            return
+        held = set(decode_names(self._unary("HasBlobs", encode_names(blobs))))
+        missing = {name: data for name, data in blobs.items() if name not in held}
+        if missing:
+            try:
+                put = self._channel.stream_unary(f"/{SERVICE}/PutBlobs")
+                put(_parts(missing), metadata=self._metadata, timeout=300)
+            except grpc.RpcError as error:
+                raise _translate(error, self._url) from None
+
+    def _unary(self, method: str, data: bytes, timeout: float | None = 0) -> bytes:
+        try:
+            call = self._channel.unary_unary(f"/{SERVICE}/{method}")
+            reply: bytes = call(data, metadata=self._metadata, timeout=self._config.timeout if timeout == 0 else timeout)
+        except grpc.RpcError as error:
+            raise _translate(error, self._url) from None
+        return reply
+
+
+def _parts(blobs: Mapping[str, bytes]) -> Iterator[bytes]:
+    for name, data in blobs.items():
+        for start in range(0, max(1, len(data)), _BLOB_PART):
+            yield encode_batch([Blob(name, data[start : start + _BLOB_PART], start, len(data))])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only. Names other than localhost count as far."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _open_channel(config: RemoteExecutorConfig) -> grpc.Channel:
+    assert config.host is not None  # RemoteExecutorConfig has checked it
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    address = f"{host}:{config.port}"
+    if config.tls:
+        roots = None
+        if isinstance(config.tls, str):
+            try:
+                roots = Path(config.tls).read_bytes()
+            except OSError as error:
+                raise ConfigError(f"tls={config.tls!r}: the file of authorities cannot be read: {error.strerror}") from None
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), OPTIONS)
+    if config.auth and not is_loopback(config.host):
+        raise ConfigError(f"a token is not sent to {config.host} without TLS: use grpcs://{address}")
+    return grpc.insecure_channel(address, OPTIONS)
+
+
+def _translate(error: Any, url: str) -> AvlabError:
+    """gRPC's exceptions stay here."""
+    code, details = error.code(), error.details()
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return ConnectError(f"no executor answers at {url} ({details}): is `avlab executor serve` running there?")
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED):
+        return Denied(f"the executor at {url} refuses: {details}")
+    if code is grpc.StatusCode.CANCELLED:
+        return LinkClosed("the link to the executor was closed")
+    return LinkError(f"the executor at {url} failed: {code.name}: {details}")
+
+
+def connect(config: RemoteExecutorConfig) -> GrpcConnection:
+    """Connect and make sure that an executor answers. Raises ConnectError, Denied, ConfigError."""
+    connection = GrpcConnection(config)
+    try:
+        connection.describe()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+__all__ = ["SERVICE", "GrpcConnection", "GrpcLink", "connect", "is_loopback"]

@@ -1,0 +1,194 @@
+"""The gRPC server: binds an address, checks tokens, and gives each stream to the relay."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import grpc
+
+from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierUnavailable
+from avlab.core.message import Blob, BundleKind, ItemMessage, Open
+from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
+from avlab.remote.link import one_item
+from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
+from avlab_executor.blobs import BlobStore
+from avlab_executor.embedded import Embedded
+from avlab_executor.relay import encoded, names_of, refusal, relay
+from avlab_executor.worker_link import WorkerLink
+
+_SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
+_HEALTH = "grpc.health.v1.Health"
+_SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How an executor is served. ``port`` 0 takes a free one. ``sessions``: most at once; ``warm``: workers that wait.
+
+    Raises ConfigError for an address that is not loopback without TLS and a token.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7411
+    token: str = field(default="", repr=False)
+    certificate: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    minimum: str | None = None
+    allow_process: bool = False
+    sessions: int = 32
+    warm: int = 2
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            raise ConfigError("TLS needs both a certificate and its key: give --tls-cert and --tls-key")
+        if not is_loopback(self.host) and not (self.token and self.certificate):
+            raise ConfigError(
+                f"{self.host} can be reached by others: serving there needs TLS (--tls-cert, --tls-key) and a token "
+                "(--token-file), or serve on 127.0.0.1"
+            )
+
+
+class Server:
+    """A running executor service. A context manager; raises TierUnavailable and ConfigError when it cannot serve safely."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._embedded = Embedded(minimum=config.minimum, warm=config.warm)
+        self._blobs = BlobStore()
+        self._free = threading.Semaphore(config.sessions)
+        self._open = 0
+        try:
+            self.tier = self._embedded.pool().tier
+            if self.tier == "process" and not config.allow_process:
+                raise TierUnavailable("this system can isolate workers only as plain processes: --allow-process accepts that")
+            # gRPC holds one thread per stream for its whole life; the rest are for short calls.
+            self._threads = ThreadPoolExecutor(config.sessions + 8, thread_name_prefix="avlab-serve")
+            self._grpc = grpc.server(self._threads, options=_SERVER_OPTIONS)
+            self._grpc.add_generic_rpc_handlers((self._handlers(), _health()))
+            self.port = self._bind()
+            self._grpc.start()
+        except BaseException:
+            self._embedded.close()
+            raise
+
+    def _bind(self) -> int:
+        c = self._config
+        address = f"[{c.host}]:{c.port}" if ":" in c.host else f"{c.host}:{c.port}"
+        try:
+            if c.certificate:
+                credentials = grpc.ssl_server_credentials([(c.key, c.certificate)])
+                return int(self._grpc.add_secure_port(address, credentials))
+            return int(self._grpc.add_insecure_port(address))
+        except RuntimeError:
+            raise ConfigError(f"cannot listen on {address}: is the port in use, or the address not of this machine?") from None
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "StreamObject": stream(self._guarded_stream(BundleKind.OBJECT, BundleKind.SOURCE)),
+                "StreamNode": stream(self._guarded_stream(BundleKind.NODE)),
+                "ExecuteObject": unary(self._guarded(self._execute(BundleKind.OBJECT, BundleKind.SOURCE))),
+                "ExecuteNode": unary(self._guarded(self._execute(BundleKind.NODE))),
+                "HasBlobs": unary(self._guarded(lambda data: encode_names(self._blobs.held(decode_names(data))))),
+                "PutBlobs": grpc.stream_unary_rpc_method_handler(self._guarded(self._put)),
+                "Describe": unary(self._guarded(lambda _: self._describe())),
+            },
+        )
+
+    def _guarded(self, function: Callable[[Any], bytes]) -> Callable[[Any, Any], bytes]:
+        """Checks the token; avlab's errors become a status, anything else a bare INTERNAL without its text."""
+
+        def handle(request: Any, context: Any) -> bytes:
+            self._authorise(context)
+            try:
+                return function(request)
+            except Denied as error:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            except AvlabError as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise AssertionError("abort raises")
+
+        return handle
+
+    def _guarded_stream(self, *kinds: BundleKind) -> Callable[[Any, Any], Iterator[bytes]]:
+        def handle(requests: Any, context: Any) -> Iterator[bytes]:
+            self._authorise(context)
+            yield from relay(requests, lambda request: self._start(request, kinds))
+
+        return handle
+
+    def _authorise(self, context: Any) -> None:
+        if not self._config.token:
+            return
+        given = dict(context.invocation_metadata()).get("authorization", "")
+        if not hmac.compare_digest(str(given).encode(), f"Bearer {self._config.token}".encode()):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
+
+    def _start(self, request: Open, kinds: tuple[BundleKind, ...]) -> WorkerLink:
+        if request.bundle.kind not in kinds:
+            raise CodecError(f"a bundle of kind {request.bundle.kind.name} does not belong to this RPC")
+        if request.tier == "process" and not self._config.allow_process:
+            raise TierUnavailable("this executor does not run plain processes: it was started without --allow-process")
+        if not self._free.acquire(blocking=False):
+            raise Denied(f"all {self._config.sessions} sessions of this executor are in use: try again later")
+        try:
+            link = self._embedded.open(request, self._blobs.get(names_of(request.bundle)))
+        except BaseException:
+            self._free.release()
+            raise
+        link.on_close(self._free.release)
+        return link
+
+    def _execute(self, *kinds: BundleKind) -> Callable[[bytes], bytes]:
+        def execute(data: bytes) -> bytes:
+            messages = decode_batch(data)
+            if len(messages) != 2 or not isinstance(messages[0], Open) or not isinstance(messages[1], ItemMessage):
+                raise CodecError("an Execute call carries Open and one item")
+            request, item = messages
+            replies: list[bytes] = []
+            try:
+                replies.extend(encoded(message) for message in one_item(self._start(request, kinds), item))
+            except AvlabError as error:
+                replies.append(encoded(refusal(error)))
+            return b"".join(replies)
+
+        return execute
+
+    def _put(self, requests: Iterator[bytes]) -> bytes:
+        parts = (m for data in requests for m in decode_batch(data, MAX_MESSAGE) if isinstance(m, Blob))
+        return encode_names(self._blobs.put(parts))
+
+    def _describe(self) -> bytes:
+        values = asdict(self._embedded.describe())
+        tiers = [(t["name"], t["available"], t["reason"]) for t in values.pop("tiers")]
+        values.pop("url")
+        values["capacity"] = self._config.sessions
+        return encode_description(values, tiers)
+
+    def wait(self) -> None:
+        """Until the server is closed."""
+        self._grpc.wait_for_termination()
+
+    def close(self, grace: float = 1.0) -> None:
+        """Take no more sessions, end those that are left after ``grace`` seconds, free everything. Idempotent."""
+        self._grpc.stop(grace).wait()
+        self._embedded.close()
+        self._threads.shutdown()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _health() -> grpc.GenericRpcHandler:
+    handlers = {"Check": grpc.unary_unary_rpc_method_handler(lambda request, context: _SERVING)}
+    return grpc.method_handlers_generic_handler(_HEALTH, handlers)
