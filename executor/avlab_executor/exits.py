@@ -69,10 +69,10 @@ def _reason(
         return "exit", f"exit code {os.WEXITSTATUS(status)}"
     number = os.WTERMSIG(status)
     if number == signal.SIGKILL:
-        if asked:
-            return asked
         if out_of_memory:
             return "oom", _memory(limits)
+        if asked:
+            return asked
     if number == signal.SIGXCPU or (
         number == signal.SIGKILL and limits.cpu_seconds and used >= limits.cpu_seconds - _CPU_SLACK
     ):

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
@@ -79,7 +80,7 @@ def _lock(nest: Nest, profile: Profile, zygote: int) -> bool:
         except OSError as error:
             handshake.send(link, {"error": str(error)})
             return False
-        _renew_randomness()
+        _forget_the_zygote()
         handshake.send(link, {"answers": selfprobe.answers(profile)})
         try:
             limits = handshake.receive(link)
@@ -92,11 +93,12 @@ def _lock(nest: Nest, profile: Profile, zygote: int) -> bool:
         link.detach()
 
 
-def _renew_randomness() -> None:
-    # Python renews its own generator after a fork; numpy's global one would give every session the same numbers.
+def _forget_the_zygote() -> None:
+    # Python renews its own random generator after a fork; numpy's global one would give every session the same numbers.
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    tempfile.tempdir = None  # worked out before the scratch folder was there
 
 
 def _flush() -> None:

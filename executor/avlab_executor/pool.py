@@ -137,8 +137,7 @@ class Pool:
                 self._spawner = Spawner(self._recipe)
                 self._ring()
             spawner, number = self._spawner, next(self._numbers)
-            group = spawner.groups.make(str(number)) if spawner.groups else None
-            worker = self._alive[number] = WorkerProcess(number, self._profile(spawner, number, asked), group)
+            worker = self._alive[number] = self._prepare(spawner, number, asked)
         try:
             worker.give_far_ends(lambda descriptors: spawner.order(number, worker.profile, descriptors))
         except AvlabError as error:
@@ -149,15 +148,20 @@ class Pool:
             raise
         return worker
 
-    def _profile(self, spawner: Spawner, number: int, asked: Limits) -> Profile:
+    def _prepare(self, spawner: Spawner, number: int, asked: Limits) -> WorkerProcess:
         scratch, uid = SCRATCH, 0
-        if spawner.tier != NAMESPACES:
-            scratch = f"{spawner.folder}/{number}"
-            os.mkdir(scratch, 0o700)
-        elif spawner.administrator:
-            uid = _FIRST_UID + next(self._uids) % _UIDS
+        try:
+            if spawner.tier != NAMESPACES:
+                scratch = f"{spawner.folder}/{number}"
+                os.mkdir(scratch, 0o700)
+            elif spawner.administrator:
+                uid = _FIRST_UID + next(self._uids) % _UIDS
+            group = spawner.groups.make(str(number)) if spawner.groups else None
+        except FileNotFoundError:  # the keeper has cleared up behind the zygote
+            raise AvlabError(f"the process that starts workers has ended: {spawner.last_words()}") from None
         size, processes = asked.scratch or DEFAULT_SCRATCH, asked.processes is not None
-        return Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
+        profile = Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
+        return WorkerProcess(number, profile, group)
 
     # The pool's own thread: hears the zygote, refills, watches.
 

@@ -111,8 +111,10 @@ class Group:
 def remove_all(folder: str) -> None:
     """Remove a folder of groups, if it is there."""
     if os.path.isdir(folder):
-        for path in [entry.path for entry in os.scandir(folder) if entry.is_dir()]:
-            remove(path)
+        with os.scandir(folder) as entries:
+            groups = [entry.path for entry in entries if entry.is_dir()]
+        for group in groups:
+            remove(group)
         remove(folder)
 
 

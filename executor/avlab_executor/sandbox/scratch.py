@@ -17,12 +17,13 @@ def usage(folder: str, enough: int) -> int:
     total, pending = 0, [folder]
     while pending and total < enough:
         try:
-            for entry in os.scandir(pending.pop()):
-                total += max(entry.stat(follow_symlinks=False).st_blocks * 512, _SMALLEST)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                if total >= enough:
-                    break
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, _SMALLEST)
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    if total >= enough:
+                        break
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             continue  # it has just changed
         except OSError:
