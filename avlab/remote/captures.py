@@ -76,6 +76,7 @@ _LIVE = {
     "os._Environ": "the environment of this process",
     "av.container.core.Container": "an open media file",
 }
+_LONG = 200  # characters
 _HARMLESS = {"_io.BytesIO", "_io.StringIO"}
 
 
@@ -91,11 +92,20 @@ class Label:
     last: str = ""
 
     def attribute(self, name: str) -> Label:
-        return replace(self, trail=f"{self.trail}.{name}", last=name)
+        return self._longer(f".{name}", name)
 
     def key(self, key: object) -> Label:
         shown = repr(key) if isinstance(key, int | float | bool | bytes | str) and not shape_of(key) else type(key).__name__
-        return replace(self, trail=f"{self.trail}[{shown[:40]}]", last=key if isinstance(key, str) else "")
+        return self._longer(f"[{shown[:40]}]", key if isinstance(key, str) else "")
+
+    def _longer(self, step: str, last: str) -> Label:
+        trail = self.trail if self.deep else self.trail + (step if len(self.trail) < _LONG else "…")
+        return replace(self, trail=trail, last=last)
+
+    @property
+    def deep(self) -> bool:
+        """Whether the way was too long to be told to its end."""
+        return self.trail.endswith("…")
 
     @property
     def unnamed(self) -> Label:

@@ -15,13 +15,15 @@ _TEXT = (str, bytes, bytearray)
 
 
 class Capturing:
-    """Labels values before the pickler meets them, looks into plain containers, counts bytes.
+    """Labels values before the pickler meets them, looks into plain containers, counts bytes in ``sizes``; ``deep`` is where
+    it went far down.
 
     The pickler shows it every reduction. Raises SecretRefused, and BundleError for a variable above ``max_capture`` bytes.
     """
 
     def __init__(self, max_capture: int, allowed: frozenset[str]) -> None:
         self.sizes: dict[Label, int] = {}
+        self.deep: Label | None = None
         self._max_capture = max_capture
         self._allowed = allowed
         self._labels: dict[int, Label] = {}
@@ -44,6 +46,7 @@ class Capturing:
                 check_text(value, label, self._allowed)
             elif id(value) not in self._labels:
                 self._labels[id(value)] = label
+                self.deep = label if label.deep else self.deep
                 if kind is dict:
                     todo += [(k, label.unnamed) for k in value if type(k) not in _ATOMS]
                     todo += [(v, label.key(k)) for k, v in value.items()]

@@ -32,8 +32,8 @@ class LoadedModules:
         self._shas: weakref.WeakKeyDictionary[ModuleType, str] = weakref.WeakKeyDictionary()
 
     def note(self, base: Path) -> None:
-        """Take down what is imported now. Call it after user code ran, so that later edits are seen for certain."""
-        self._look(base)
+        """Take down what is imported now. Call it right after user code ran: later edits are then told from earlier ones."""
+        self._look(base, fresh=True)
 
     def reload_changed(self, base: Path) -> list[str]:
         """Forget imported local modules whose files changed, and local modules that import them.
@@ -57,14 +57,14 @@ class LoadedModules:
         importlib.invalidate_caches()
         return sorted(drop)
 
-    def _look(self, base: Path) -> dict[ModuleType, tuple[Path, bool]]:
+    def _look(self, base: Path, fresh: bool = False) -> dict[ModuleType, tuple[Path, bool]]:
         """Every imported local module with its file and whether that changed."""
         now = self._wall()
-        here = {module: (file, self._changed(module, file)) for module, file in _local_modules(base)}
+        here = {module: (file, self._changed(module, file, fresh)) for module, file in _local_modules(base)}
         self._looked = now
         return here
 
-    def _changed(self, module: ModuleType, file: Path) -> bool:
+    def _changed(self, module: ModuleType, file: Path, fresh: bool) -> bool:
         try:
             content, modified = file.read_bytes(), file.stat().st_mtime_ns
         except OSError:  # deleted: what is loaded is all there is
@@ -72,8 +72,8 @@ class LoadedModules:
         sha = hashlib.sha256(content).hexdigest()
         if module not in self._shas:
             # Imported since the last look, so a file that is older than that look is what was imported.
-            older = modified < self._looked - _GRAIN
-            self._shas[module] = sha if _is_compiled_from(module, content, file, unknown=older) else ""
+            unknown = fresh or modified < self._looked - _GRAIN
+            self._shas[module] = sha if _is_compiled_from(module, content, file, unknown) else ""
         return self._shas[module] != sha
 
 

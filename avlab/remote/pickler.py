@@ -58,6 +58,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         except AvlabError:
             raise
         except Exception as error:
+            if isinstance(error.__cause__, RecursionError) and self._capturing.deep:
+                self._at = self._capturing.deep
             raise BundleError(f"{self._at} cannot be packed: {type(error).__name__}: {error}") from error
         return self._file.getvalue()
 
