@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
-from avlab.core.errors import NodeError, node_error
+from avlab.core.errors import blame
 from avlab.core.item import Item, as_item, inherit
 from avlab.core.node import Shape, consumes, shape_of, takes_item
 
@@ -59,8 +59,8 @@ def one_result(node: Any, run: Await) -> One:
     def step(item: Item) -> Item | None:
         try:
             return inherit(process(item if whole else item.value), item)
-        except Exception as error:
-            raise node_error(node, item, error) from error
+        except Exception as error:  # noqa: BLE001  blame raises it
+            blame(node, item, error)
 
     return step
 
@@ -80,8 +80,8 @@ def many_results(node: Any, run: Await) -> Many:
                 result = inherit(value, item)
                 if result is not None:
                     yield result
-        except Exception as error:
-            raise node_error(node, item, error) from error
+        except Exception as error:  # noqa: BLE001  blame raises it
+            blame(node, item, error)
 
     return step
 
@@ -128,10 +128,8 @@ def flushed(node: Any, previous: Item | None, run: Await) -> Iterator[Item]:
             result = inherit(value, parent)
             if result is not None:
                 yield result
-    except NodeError:
-        raise
-    except Exception as error:
-        raise node_error(node, parent, error, "flush") from error
+    except Exception as error:  # noqa: BLE001  blame raises it
+        blame(node, parent, error, "flush")
 
 
 def open_node(node: Any, run: Await) -> None:
@@ -152,8 +150,8 @@ def _call(node: Any, method: str, run: Await) -> None:
         result = function()
         if inspect.iscoroutine(result):
             run(result)
-    except Exception as error:
-        raise node_error(node, None, error, method) from error
+    except Exception as error:  # noqa: BLE001  blame raises it
+        blame(node, None, error, method)
 
 
 def produced(node: Any, run: Await) -> Generator[Item, None, None]:
@@ -168,8 +166,8 @@ def produced(node: Any, run: Await) -> Generator[Item, None, None]:
             if item.seq == 0 and number:
                 item.seq = number
             yield item
-    except Exception as error:
-        raise node_error(node, None, error, "items") from error
+    except Exception as error:  # noqa: BLE001  blame raises it
+        blame(node, None, error, "items")
 
 
 def accepts(node: object) -> Callable[[Any], bool]:

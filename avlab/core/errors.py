@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Any, NoReturn
 
 
 class AvlabError(Exception):
@@ -151,17 +151,22 @@ def remote_error(
     return error
 
 
-def node_error(node: object, item: Any, error: Exception, method: str = "process") -> Exception:
-    """What leaves a pipeline when ``node`` raised ``error``: avlab's own errors as they are, others as a NodeError."""
-    if isinstance(error, AvlabError):
-        return error
+def blame(node: object, item: Any, error: Exception, method: str = "process") -> NoReturn:
+    """Raise what leaves a pipeline when ``node`` raised ``error``: a NodeError naming the node, the item and its track.
+
+    avlab's own errors are raised as they are, with the place as a note.
+    """
     name = type(node).__name__
     where = f"{name}.{method}"
     if item is not None and method == "process":
         where += f", item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
+    if isinstance(error, AvlabError):
+        if not isinstance(error, NodeError) and not hasattr(error, "__notes__"):
+            error.add_note(f"in {where}")
+        raise error
     wrapped: NodeError = _mirrored(NodeError, nearest_builtin(type(error)), f"{error} (in {where})")
     wrapped.node, wrapped.item = name, getattr(item, "seq", None)
-    return wrapped
+    raise wrapped from error
 
 
 def nearest_builtin(cls: type) -> str:
@@ -169,7 +174,7 @@ def nearest_builtin(cls: type) -> str:
     return next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins")
 
 
-_mirrors: dict[tuple[type, str], type[Any]] = {}
+_mirrors: dict[tuple[type, str], Any] = {}
 
 
 def _mirrored(kind: type, builtin: str, message: str) -> Any:

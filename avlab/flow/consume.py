@@ -109,5 +109,3 @@ def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> No
         loop.call_soon_threadsafe(callback)
     except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
         return
-
-

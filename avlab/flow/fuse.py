@@ -7,7 +7,7 @@ from typing import Any
 
 from avlab.core.clock import Clock
 from avlab.core.drive import Await, flushed
-from avlab.core.errors import node_error
+from avlab.core.errors import blame
 from avlab.core.item import Item, inherit
 from avlab.core.node import consumes, takes_item
 from avlab.flow.meter import Meter
@@ -57,8 +57,8 @@ class Fused:
             try:
                 value = step.process(item if step.whole else value)
                 result = inherit(value, item)
-            except Exception as error:
-                raise node_error(step.node, item, error) from error
+            except Exception as error:  # noqa: BLE001  blame raises it
+                blame(step.node, item, error)
             meter.observe(clock() - began)
             if result is None:
                 return None

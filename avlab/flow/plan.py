@@ -68,9 +68,7 @@ class Plan:
         if not steps:
             return ends
         policy = Policy.LATEST if self._live and self._first in ends else Policy.BLOCK
-        sender, receiver = open_channel(
-            _LIVE_BOUND if policy is Policy.LATEST else self._capacity, policy, self._keep
-        )
+        sender, receiver = open_channel(_LIVE_BOUND if policy is Policy.LATEST else self._capacity, policy, self._keep)
         _connect(ends, sender)
         return [self._stage(steps, receiver).outlet]
 

@@ -135,7 +135,9 @@ class Portal:
         """
         if self.inside:
             _drop(awaitable)
-            raise AvlabError("a blocking call on avlab's own event loop would wait for itself: await the coroutine instead")
+            raise AvlabError(
+                "a blocking call on avlab's own event loop would wait for itself: await the coroutine instead"
+            )
         call = self.submit(awaitable)
         try:
             if not call.wait(timeout):

@@ -183,19 +183,19 @@ class Run:
     def stop(self, timeout: float = DEADLINE) -> Result:
         """Stop the source, let what is under way reach the end, flush and close: a file stays playable.
 
-        What is not through after half of ``timeout`` seconds is dropped, still flushing the nodes; after three quarters the
-        rest is cancelled. Raises the first error of a node, and Cancelled naming nodes that did not return in time: their
+        What is not through after 40 % of ``timeout`` seconds is dropped, still flushing the nodes; after 60 % the rest is
+        cancelled. Raises the first error of a node, and Cancelled naming nodes that did not return in time: their
         threads are left behind. Idempotent. Called by one of the run's own nodes it only asks for the stop.
         """
         if self.running:
             self._stages[0].stop(cut=False)
         if self._is_inside():
             return Result(self.statistics(), {step.name: step.original for step in self._steps})
-        if not self._finished.wait(timeout / 2):
+        if not self._finished.wait(timeout * 0.4):
             for channel in self._channels:
                 channel.discard()
-            if not self._finished.wait(timeout / 4):
-                return self.cancel(timeout / 4)
+            if not self._finished.wait(timeout * 0.2):
+                return self.cancel(timeout * 0.4)
         self._join()
         return self._result()
 
@@ -273,7 +273,9 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.stop()
         else:

@@ -22,7 +22,9 @@ def nodes_to_spec(row: Row) -> list[dict[str, Any]]:
     """The nodes of a row as JSON values. Raises UnknownNode for one that is not registered and ConfigError for a parameter
     that JSON cannot carry, naming both."""
     return [
-        {"tee": [nodes_to_spec(each) for each in element.branches]} if isinstance(element, Tee) else _node_to_spec(element)
+        {"tee": [nodes_to_spec(each) for each in element.branches]}
+        if isinstance(element, Tee)
+        else _node_to_spec(element)
         for element in row
     ]
 
@@ -47,11 +49,18 @@ def _node_to_spec(node: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {"node": name, "config": config}
     remote = getattr(node, "remote", None)
     if remote is not None:
-        url = getattr(remote, "url", None)
-        if not isinstance(url, str):
-            raise ConfigError(f"{name}.remote has no URL: a spec cannot say where {name} runs")
-        spec["remote"] = url
+        spec["remote"] = _url(remote, name)
     return spec
+
+
+def _url(remote: Any, name: str) -> str:
+    """Where a node runs, if a URL says all of it: a spec must not lose a limit, and never holds a credential."""
+    url = getattr(remote, "url", None)
+    if not isinstance(url, str) or join.config(url) != remote:
+        raise ConfigError(
+            f"{name}.remote is {remote!r}: a spec holds only its URL; set limits and credentials where it is read"
+        )
+    return url
 
 
 def _json(value: Any, what: str) -> Any:

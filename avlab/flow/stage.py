@@ -10,7 +10,7 @@ from typing import Any
 from avlab.core.channel import ChannelClosed, Receiver, Sender
 from avlab.core.clock import Clock
 from avlab.core.drive import Emit, accepts, drive, produced
-from avlab.core.errors import AvlabError, NodeError, node_error
+from avlab.core.errors import AvlabError, NodeError, blame
 from avlab.core.item import Item, Stamp
 from avlab.core.node import Shape, shape_of
 from avlab.flow.fuse import Fused
@@ -143,18 +143,22 @@ class Stage:
             self.receiver.close()
 
     def interrupt(self) -> None:
-        """Wake what blocks inside the nodes: coroutines are cancelled, a node's own ``cancel()`` is called. Idempotent."""
+        """Wake what blocks inside the nodes: coroutines are cancelled, a node's own ``cancel()`` is called (the ``close()`` of
+        a STREAM node that has none). Idempotent."""
         self.scope.cancel()
         if self._interrupted:
             return
         self._interrupted = True
         for step in self.steps:
-            cancel = getattr(step.node, "cancel", None)
+            cancel = getattr(
+                step.node, "cancel", getattr(step.node, "close", None) if step.shape is Shape.STREAM else None
+            )
             if callable(cancel):
                 try:
                     cancel()
                 except Exception as error:  # noqa: BLE001  the run raises it
-                    self.fail(node_error(step.node, None, error, "cancel"))
+                    error.add_note(f"in {step.name}.cancel")
+                    self.fail(error)
 
     def _source(self, step: Step) -> None:
         clock, meter, send = self._clock, step.meter, self.outlet.send
@@ -177,8 +181,8 @@ class Stage:
                 self._emit(result, step.meter)
         except (Cut, ChannelClosed):
             raise
-        except Exception as error:
-            raise node_error(step.node, None, error, "stream") from error
+        except Exception as error:  # noqa: BLE001  blame raises it
+            blame(step.node, None, error, "stream")
         finally:
             close = getattr(results, "close", None)
             if close is not None:

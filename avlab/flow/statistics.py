@@ -55,8 +55,10 @@ class Statistics:
     def __str__(self) -> str:
         rows = [_HEAD, *(_cells(hop, self.elapsed) for hop in self.hops)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
-                 for r in rows]
+        lines = [
+            "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
+            for r in rows
+        ]
         return "\n".join([*(line.rstrip() for line in lines), self._summary()])
 
     def _repr_html_(self) -> str:
@@ -143,9 +145,11 @@ def _reported(node: Any) -> Mapping[str, Any]:
     """What a node's own ``statistics()`` says: a mapping, or an object with such attributes."""
     report = getattr(node, "statistics", None)
     own = report() if callable(report) else {}
-    if isinstance(own, Mapping):
-        return own
-    return {name: getattr(own, name, None) for name in ("bytes", "tier", "dropped")}
+    if not isinstance(own, Mapping):
+        own = {name: getattr(own, name, None) for name in ("bytes", "bytes_sent", "bytes_received", "tier", "dropped")}
+    if own.get("bytes") is None and own.get("bytes_sent") is not None:
+        own = {**own, "bytes": own["bytes_sent"] + (own.get("bytes_received") or 0)}
+    return own
 
 
 def _cells(hop: Hop, seconds: float) -> tuple[str, ...]:

@@ -115,7 +115,9 @@ def _real(element: Any) -> Any:
         node = element if proxied is None else proxied()
         shape_of(node)
         return node
-    raise PipelineError(f"{element.__qualname__} is a class: put an instance, {element.__qualname__}(), into the pipeline")
+    raise PipelineError(
+        f"{element.__qualname__} is a class: put an instance, {element.__qualname__}(), into the pipeline"
+    )
 
 
 def _is_iterable(element: object) -> bool:

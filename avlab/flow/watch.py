@@ -14,7 +14,9 @@ _REDRAW = 0.2
 _INTERRUPT = 1.6  # seconds for a stop after an interrupt, which may take 2 s in all
 
 
-def watch(run: Run, progress: bool | None, timeout: float | None, total: Callable[[], int | None] | int | None) -> Result:
+def watch(
+    run: Run, progress: bool | None, timeout: float | None, total: Callable[[], int | None] | int | None
+) -> Result:
     """Wait for the end of a run, showing progress. See `Pipeline.run`."""
     shown: Display | None = None
     try:
