@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from sysconfig import get_path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from avlab.core.errors import AvlabError, ConfigError
@@ -41,6 +42,7 @@ def demo(out: Path, file: Path | None = None) -> list[str]:
         import nbformat
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
+        from traitlets.config import Config
     except ImportError as error:
         raise ConfigError(
             f"the demo runs a notebook and {error.name} is missing: pip install 'avlab[notebook]'"
@@ -50,20 +52,22 @@ def demo(out: Path, file: Path | None = None) -> list[str]:
     source = _notebook()
     out.mkdir(parents=True, exist_ok=True)
     book = nbformat.read(source, as_version=4)
-    client = NotebookClient(
-        book,
-        timeout=CELL_SECONDS,
-        resources={"metadata": {"path": str(source.parent)}},
-        on_cell_start=lambda cell, cell_index: _progress(cell_index + 1, len(book.cells)),
-    )
     places = {"AVLAB_OUT": str(out.resolve())} | ({"AVLAB_VIDEO": str(file.resolve())} if file else {})
-    try:
-        client.execute(env=os.environ | places)
-    except CellExecutionError as error:
-        raise AvlabError(f"a cell of {out / source.name} fails: {error.ename}: {error.evalue}") from error
-    finally:
-        _progress(0, 0)
-        nbformat.write(book, out / source.name)
+    with TemporaryDirectory(prefix="avlab-") as sockets:
+        client = NotebookClient(
+            book,
+            timeout=CELL_SECONDS,
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),  # no port is opened
+            resources={"metadata": {"path": str(source.parent)}},
+            on_cell_start=lambda cell, cell_index: _progress(cell_index + 1, len(book.cells)),
+        )
+        try:
+            client.execute(env=os.environ | places)
+        except CellExecutionError as error:
+            raise AvlabError(f"a cell of {out / source.name} fails: {error.ename}: {error.evalue}") from error
+        finally:
+            _progress(0, 0)
+            nbformat.write(book, out / source.name)
     return list(_tables(book))
 
 

@@ -35,8 +35,11 @@ def show(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
-    rows = [(e.name, ", ".join(f"{k}: {v}" for k, v in e.parameters.items()), e.missing or e.summary) for e in entries]
-    print(table(("node", "parameters", "what it does"), rows))
+    rows = []
+    for entry in entries:
+        rows.append((entry.name, entry.missing or entry.summary))
+        rows.extend(("", f"  {name}: {kind}") for name, kind in entry.parameters.items())
+    print(table(("node", "what it does, and its parameters"), rows))
 
 
 def describe(name: str) -> Entry:

@@ -13,7 +13,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     room = max(24, shutil.get_terminal_size((100, 24)).columns - sum(widths) - 2 * len(widths))
     lines = []
     for row in (head, ["-" * width for width in (*widths, min(room, 24))], *rows):
-        first, *rest = textwrap.wrap(row[-1], room) or [""]
+        first, *rest = textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
         lines.append(
             "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), first)).rstrip()
         )

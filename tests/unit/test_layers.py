@@ -39,6 +39,7 @@ HOMES = {
     "matplotlib": r"avlab_executor\.worker\b.*",
     "nbclient": r"avlab\.commands\.demo",
     "nbformat": r"avlab\.commands\.demo",
+    "traitlets": r"avlab\.commands\.demo",
 }
 UNPICKLES = r"avlab_executor\.worker\b.*"
 
