@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from avlab_executor.sandbox.kernel import syscall
+from avlab_executor.sandbox.kernel import SECCOMP_MODE_FILTER, prctl, syscall
 
 NO_EFFECT = "no effect"
+PR_GET_SECCOMP = 21
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,8 @@ def main(fds) -> None:
 
 
 def refuse_unless_confined() -> None:
-    with open("/proc/self/status") as status:
-        if "Seccomp:\t2\n" not in status.read():
-            raise SystemExit("this is attack code: it runs in a locked worker only")
+    if prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
+        raise SystemExit("this is attack code: it runs in a locked worker only")
 
 
 def outcome_of(attempt: Attempt, facts: SimpleNamespace) -> str:

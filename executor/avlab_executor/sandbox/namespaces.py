@@ -71,8 +71,6 @@ def enter_root(folders: Iterable[str]) -> bool:
 
 def enter_worker(profile: Profile, administrator: bool, proc: int, has_proc: bool) -> None:
     """Give a worker, the first of its pid namespace, its own namespaces, /proc and a scratch space of exactly its size."""
-    if not administrator:
-        enter_user_namespace(proc)
     kernel.unshare(OWN)
     if has_proc:
         mount_proc()
@@ -80,6 +78,9 @@ def enter_worker(profile: Profile, administrator: bool, proc: int, has_proc: boo
     inodes = max(1024, profile.scratch_size // _BLOCK)
     options = f"mode=0700,uid={uid},gid={gid},size={profile.scratch_size},nr_inodes={inodes}"
     kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    if not administrator:
+        # Last: what was mounted before belongs to the zygote's user namespace, so this one has no power over it.
+        enter_user_namespace(proc)
 
 
 def mount_proc() -> None:
