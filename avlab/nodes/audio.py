@@ -8,12 +8,11 @@ from typing import Any
 import av
 
 from avlab.core.errors import ConfigError
-from avlab.core.node import Node
-from avlab.media.chain import option_text, parse_chain
-from avlab.media.graph import FilterGraph
+from avlab.media.chain import Step, option_text
+from avlab.nodes.chain import ChainNode, FilterNode
 
 
-class AudioConvert(Node):
+class AudioConvert(ChainNode):
     """Converts sound to a sample format ("s16", "fltp" …), channel layout ("mono", "stereo", "5.1" …) and rate in Hz.
 
     What is None stays as it is; pts go on in samples of the new rate. No sample is lost: the resampler's delay comes out at the
@@ -24,33 +23,13 @@ class AudioConvert(Node):
     layout: str | None = None
     rate: int | None = None
 
-    _graph: FilterGraph | None = None
-    _form: tuple[Any, ...] = ()
-
-    def open(self) -> None:
-        """Check the parameters."""
-        self._checked()
-
     def process(self, frame: av.AudioFrame) -> Iterator[Any]:
         """The frames that are ready once this one has gone in: usually one, none while the resampler fills."""
-        form = self.format, self.layout, self.rate
-        if self._graph is None or form != self._form:
-            yield from self.flush()
-            options = self._checked()
-            self._graph = FilterGraph([("aformat", option_text(options)) if options else ("anull", "")])
-            self._form = form
-        yield from self._graph.push(frame)
+        yield from self._through(frame, (self.format, self.layout, self.rate))
 
-    def flush(self) -> Iterator[Any]:
-        """What the resampler still holds."""
-        if self._graph is not None:
-            yield from self._graph.flush()
-
-    def close(self) -> None:
-        """Free the converter."""
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
+    def _steps(self) -> list[Step]:
+        options = self._checked()
+        return [("aformat", option_text(options)) if options else ("anull", "")]
 
     def _checked(self) -> dict[str, Any]:
         """Options of the filter aformat."""
@@ -78,7 +57,7 @@ class Resample(AudioConvert):
     layout: str | None = None
 
 
-class AudioFilter(Node):
+class AudioFilter(FilterNode):
     """Any chain of FFmpeg's audio filters: ``AudioFilter("highpass=f=200,volume=0.5")``.
 
     filter: text as for ffmpeg's -af, or a list of names and [name, options] pairs (options as text or a dict). threads: how
@@ -87,34 +66,9 @@ class AudioFilter(Node):
     close matches) and wrong options, MediaError for frames that they cannot take.
     """
 
-    filter: Any
-    threads: int = 1
-
-    _graph: FilterGraph | None = None
-    _chain: tuple[Any, ...] = ()
-
-    def open(self) -> None:
-        """Read the chain."""
-        parse_chain(self.filter)
-
     def process(self, frame: av.AudioFrame) -> Iterator[Any]:
         """The frames that come out once this one has gone in."""
-        chain = self.filter, self.threads
-        if self._graph is None or chain != self._chain:
-            yield from self.flush()
-            self._graph, self._chain = FilterGraph(parse_chain(self.filter), self.threads), chain
-        yield from self._graph.push(frame)
-
-    def flush(self) -> Iterator[Any]:
-        """The frames that the filters still hold."""
-        if self._graph is not None:
-            yield from self._graph.flush()
-
-    def close(self) -> None:
-        """Free the filters."""
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
+        yield from self._through(frame, (self.filter, self.threads), self.threads)
 
 
 def _existing(kind: Any, name: Any, what: str, usual: str) -> str:

@@ -10,8 +10,9 @@ import av
 
 from avlab.core.errors import ConfigError
 from avlab.core.node import Node
-from avlab.media.chain import Step, option_text, parse_chain
+from avlab.media.chain import Step, option_text
 from avlab.media.graph import FilterGraph
+from avlab.nodes.chain import FilterNode
 
 _MODES = ("stretch", "contain", "cover")
 _QUALITIES = ("neighbor", "fast_bilinear", "bilinear", "bicubic", "lanczos", "area")
@@ -137,7 +138,7 @@ _COMMON = (
 )
 
 
-class VideoFilter(Node):
+class VideoFilter(FilterNode):
     """Any chain of FFmpeg's video filters: ``VideoFilter("hflip,hue=s=0")``.
 
     filter: text as for ffmpeg's -vf, or a list of names and [name, options] pairs (options as text or a dict). threads: how
@@ -146,34 +147,9 @@ class VideoFilter(Node):
     ConfigError for unknown filters (with close matches) and wrong options, MediaError for frames that they cannot take.
     """
 
-    filter: Any
-    threads: int = 1
-
-    _graph: FilterGraph | None = None
-    _chain: tuple[Any, ...] = ()
-
-    def open(self) -> None:
-        """Read the chain."""
-        parse_chain(self.filter)
-
     def process(self, frame: av.VideoFrame) -> Iterator[Any]:
         """The frames that come out once this one has gone in."""
-        chain = self.filter, self.threads
-        if self._graph is None or chain != self._chain:
-            yield from self.flush()
-            self._graph, self._chain = FilterGraph(parse_chain(self.filter), self.threads), chain
-        yield from self._graph.push(frame)
-
-    def flush(self) -> Iterator[Any]:
-        """The frames that the filters still hold."""
-        if self._graph is not None:
-            yield from self._graph.flush()
-
-    def close(self) -> None:
-        """Free the filters."""
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None
+        yield from self._through(frame, (self.filter, self.threads), self.threads)
 
 
 def _even(length: float) -> int:

@@ -109,7 +109,8 @@ def _rate(frame: Any) -> int:
 def _layout(codec: str, kind: str, rate: int, source: Any) -> str:
     """The source's channel layout if the encoder opens with it, else the nearest that it takes."""
     count = source.nb_channels
-    for name in dict.fromkeys([source.name, *(_LAYOUTS[n] for n in (count, 6, 2, 1) if n in _LAYOUTS and n <= count)]):
+    names: list[str] = [source.name, *(_LAYOUTS[n] for n in (count, 6, 2, 1) if n in _LAYOUTS and n <= count)]
+    for name in dict.fromkeys(names):
         context = av.CodecContext.create(codec, "w")
         context.sample_rate, context.format, context.layout = rate, kind, name
         context.time_base = Fraction(1, rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from avlab.core.item import Item
@@ -17,18 +18,19 @@ class Collect(Node):
 
     limit: int | None = None
 
-    _kept: deque[Item] = deque(maxlen=0)
+    _kept: Sequence[Item] = ()
     _count = 0
 
     def open(self) -> None:
         """Begin empty."""
-        self._kept, self._count = deque(maxlen=self.limit), 0
+        self._deque: deque[Item] = deque(maxlen=self.limit)
+        self._kept, self._count = self._deque, 0
 
     def process(self, item: Item) -> None:
         """Keep the item."""
         if not self._count:
             self.open()
-        self._kept.append(item)
+        self._deque.append(item)
         self._count += 1
 
     @property

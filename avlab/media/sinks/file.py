@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from avlab.media.sinks.video import VideoTrack
 
 # While the tracks of the file are not all known, so much encoded media waits: packets, bytes, seconds.
 _WAIT_PACKETS, _WAIT_BYTES, _WAIT_SECONDS = 2000, 64 << 20, 10
+_MAX_TIMESCALE = 100_000_000
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -81,9 +83,9 @@ class FileSink(Node):
 
     def expects(self, tracks: Mapping[str, type] | Iterable[str]) -> None:
         """A hint before the first item: the names of the tracks that will come. Writing begins when all of them have."""
-        self._expected = set(tracks)
+        self._expected = frozenset(tracks)
 
-    _expected: set[str] = set()
+    _expected: frozenset[str] = frozenset()
 
     def process(self, item: Item) -> None:
         """Encode one item."""
@@ -171,9 +173,16 @@ class FileSink(Node):
         if not self._started:
             self._started = True
             waiting, self._waiting = self._waiting, []
+            if "movflags" in self._container.container_options:
+                self._container.container_options["movie_timescale"] = str(self._timescale())
             self._container.start_encoding()
             for packet in waiting:
                 self._container.mux_one(packet)
+
+    def _timescale(self) -> int:
+        """Ticks per second that begin and length of every track fall on: an mp4 rounds them to its movie's ticks."""
+        common = math.lcm(*(Fraction(track.stream.time_base).denominator for track in self._tracks.values()))
+        return common if common <= _MAX_TIMESCALE else 90000
 
     def _frame_rate(self) -> Fraction | None:
         try:

@@ -108,7 +108,7 @@ def pixel_format(codec: Any, source: str, settings: Settings) -> str:
 
     Raises ConfigError for one that the encoder does not take.
     """
-    names = [f.name for f in codec.video_formats or ()]
+    names: list[str] = [f.name for f in codec.video_formats or ()]
     if settings.pixel_format is not None:
         if names and settings.pixel_format not in names:
             raise ConfigError(
@@ -126,7 +126,7 @@ def pixel_format(codec: Any, source: str, settings: Settings) -> str:
 
 def sample_format(codec: Any, source: str) -> str:
     """The sample format to encode: the source's own, its planar or packed twin, or the nearest that loses nothing."""
-    names = [f.name for f in codec.audio_formats or ()]
+    names: list[str] = [f.name for f in codec.audio_formats or ()]
     if not names or source in names:
         return source
     twin = next((n for n in names if n.rstrip("p") == source.rstrip("p")), None)
@@ -139,5 +139,5 @@ def sample_format(codec: Any, source: str) -> str:
 
 def sample_rate(codec: Any, source: int) -> int:
     """The sample rate to encode: the source's own, or the lowest above it that the encoder takes."""
-    rates = sorted(codec.audio_rates or (source,))
+    rates: list[int] = sorted(codec.audio_rates or (source,))
     return next((rate for rate in rates if rate >= source), rates[-1])

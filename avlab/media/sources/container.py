@@ -104,4 +104,5 @@ def _is_cover(stream: Any) -> bool:
 
 
 def _type(stream: Any) -> type:
-    return av.VideoFrame if stream.type == "video" else av.AudioFrame
+    kind: type = av.VideoFrame if stream.type == "video" else av.AudioFrame
+    return kind

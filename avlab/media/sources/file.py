@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from typing import Any
@@ -81,7 +81,7 @@ class FileSource(Node):
     def _wanted(self, name: str) -> bool:
         return self.video if name.startswith("video") else self.audio
 
-    def _pass(self, offset: Fraction, numbers: dict[str, int]) -> Iterator[tuple[Item, Fraction]]:
+    def _pass(self, offset: Fraction, numbers: dict[str, int]) -> Generator[tuple[Item, Fraction], None, None]:
         """One pass over the file: items moved by ``offset`` seconds, each with the time at which it ends."""
         with open_input(self.path) as container:
             streams = {
@@ -177,7 +177,7 @@ def _length(frame: Any, stream: Any, base: Fraction) -> Fraction:
     if isinstance(frame, av.AudioFrame):
         return Fraction(frame.samples, frame.sample_rate or 1)
     if frame.duration:
-        return frame.duration * base
+        return Fraction(frame.duration) * base
     return 1 / _fraction(stream.average_rate) if stream.average_rate else Fraction(0)
 
 

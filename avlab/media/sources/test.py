@@ -44,7 +44,7 @@ class TestSource(Node):
     duration: float | None = None
     realtime: bool = False
 
-    clock: ClassVar[Clock] = staticmethod(monotonic)
+    _clock: Clock = staticmethod(monotonic)
 
     @property
     def produces(self) -> tuple[type, ...]:
@@ -80,13 +80,13 @@ class TestSource(Node):
         step, block = 1 / rate, Fraction(BLOCK, RATE)
         pictures = None if self.duration is None else self._count(rate)
         blocks = 0 if not self.audio else None if self.duration is None else self._count(1 / block)
-        start = self.clock()
+        start = self._clock()
         p = b = 0
         while p != pictures or b != blocks:
             picture_next = b == blocks or (p != pictures and p * step <= b * block)
             due = p * step if picture_next else b * block
             if self.realtime:
-                wait = int(due * 1_000_000_000) - (self.clock() - start)
+                wait = int(due * 1_000_000_000) - (self._clock() - start)
                 if wait > 0 and self._closed.wait(wait / 1e9):
                     return
             if picture_next:
