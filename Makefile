@@ -19,6 +19,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real video; FILE=path takes yours
+	@echo "· $(NOTEBOOK) on $(notdir $(AVLAB_VIDEO))"
 	@$(BIN)/python -m avlab demo --out build/demo "$(AVLAB_VIDEO)"
 
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
