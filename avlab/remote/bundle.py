@@ -47,7 +47,9 @@ class Packed:
         width = max([len(path) for _, path, _, _ in rows] + [4])
         lines = [f"{'kind':<8}{'path':<{width}}  {'bytes':>11}  sha256"]
         lines += [f"{kind:<8}{path:<{width}}  {size:>11}  {sha[:12]}" for kind, path, size, sha in rows]
-        lines.append(f"{len(self.blobs)} blobs, {sum(map(len, self.blobs.values()))} bytes; blobs the executor has are not sent again")
+        lines.append(
+            f"{len(self.blobs)} blobs, {sum(map(len, self.blobs.values()))} bytes; blobs the executor has are not sent again"
+        )
         lines += [f"captured: {name}, {size} bytes" for name, size in self.captured.items()]
         if self.installed:
             lines.append(f"from the executor's environment: {', '.join(self.installed)}")
@@ -109,7 +111,9 @@ def pack_node(name: str, config: Mapping[str, Any]) -> Packed:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"parameter {key!r} of node {name!r} cannot be sent as JSON: {error}") from error
         if not equal:
-            raise ConfigError(f"parameter {key!r} of node {name!r} would change as JSON: use string keys, lists and plain values")
+            raise ConfigError(
+                f"parameter {key!r} of node {name!r} would change as JSON: use string keys, lists and plain values"
+            )
     text = json.dumps(dict(config), allow_nan=False, sort_keys=True).encode()
     return Packed(Bundle(kind=BundleKind.NODE, name=name, config=text), {}, {})
 
@@ -184,7 +188,9 @@ class _Parts:
 
     def manifest(self, kind: BundleKind, name: str, blob: str) -> Bundle:
         for module in self.walk.modules.values():
-            check_source(decode(module.content, str(module.spot.file)), str(module.spot.file), self.allowed, names=False)
+            check_source(
+                decode(module.content, str(module.spot.file)), str(module.spot.file), self.allowed, names=False
+            )
             self._files.append(File(module.spot.path, self.blob(module.content), len(module.content), module=True))
         self._files.sort(key=lambda f: (not f.module, f.path))
         check_files(self._files)

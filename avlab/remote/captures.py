@@ -22,20 +22,21 @@ _ABOUT = re.compile(
     re.IGNORECASE,
 )
 _MARK = re.compile(r"<[^<>]{1,20}>|\[[A-Z]{1,12}\]")  # a tokenizer's own tokens: <pad>, [CLS]
-_SHAPES = {
-    "an AWS access key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})",
-    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{20,}",
-    "a Slack token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
-    "a private key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
-    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
-    "an API key": r"(?<![\w-])sk-(?:[a-z0-9]{2,12}-){0,3}[A-Za-z0-9_]{16,}|\b[rs]k_live_[0-9A-Za-z]{16,}|\bAIza[0-9A-Za-z_-]{35}",
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
-    "a URL with a password": r"://[^\s/:@'\"<>{}$*]{1,256}:(?!%[sd(])[^\s/:@'\"<>{}$*]{1,256}@",
-}
-# Plain searches are fast: the patterns run only over what holds one of these.
-_HINTS = ("AKIA", "ASIA", "gh", "glpat-", "xox", "PRIVATE KEY", "eyJ", "sk-", "k_live_", "AIza", "hf_", "://")
-_HINT_BYTES = tuple(h.encode() for h in _HINTS)
+# By how a credential begins, which a plain search finds fast, and what follows.
+_SHAPES = (
+    ("an AWS access key", ("AKIA", "ASIA"), r"\b\w{4}[0-9A-Z]{16}\b"),
+    ("a GitHub token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\b\w{4}[A-Za-z0-9]{20,}"),
+    ("a GitHub token", ("github_pat_",), r"\bgithub_pat_[A-Za-z0-9_]{20,}"),
+    ("a GitLab token", ("glpat-",), r"\bglpat-[A-Za-z0-9_-]{20,}"),
+    ("a Slack token", ("xox",), r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
+    ("a private key", ("-----BEGIN ",), r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
+    ("a JSON web token", ("eyJ",), r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+    ("an API key", ("sk-",), r"(?<![\w-])sk-(?:[a-z0-9]{2,12}-){0,3}[A-Za-z0-9_]{16,}"),
+    ("an API key", ("sk_live_", "rk_live_"), r"\b\w{8}[0-9A-Za-z]{16,}"),
+    ("an API key", ("AIza",), r"\bAIza[0-9A-Za-z_-]{35}"),
+    ("a Hugging Face token", ("hf_",), r"\bhf_[A-Za-z0-9]{30,}"),
+    ("a URL with a password", ("://",), r"://[^\s/:@'\"<>{}$*]{1,256}:(?!%[sd(])[^\s/:@'\"<>{}$*]{1,256}@"),
+)
 
 _LIVE = {
     "_socket.socket": "a socket",
@@ -95,7 +96,9 @@ class Label:
         return self._longer(f".{name}", name)
 
     def key(self, key: object) -> Label:
-        shown = repr(key) if isinstance(key, int | float | bool | bytes | str) and not shape_of(key) else type(key).__name__
+        shown = (
+            repr(key) if isinstance(key, int | float | bool | bytes | str) and not shape_of(key) else type(key).__name__
+        )
         return self._longer(f"[{shown[:40]}]", key if isinstance(key, str) else "")
 
     def _longer(self, step: str, last: str) -> Label:
@@ -124,24 +127,38 @@ class Label:
         return f"{self.kind} `{self.name}{self.trail}` {link} {self.owner}"
 
 
-@functools.cache
-def _patterns() -> list[tuple[str, re.Pattern[str], re.Pattern[bytes]]]:
-    return [(what, re.compile(p), re.compile(p.encode())) for what, p in _SHAPES.items()]
-
-
 def shape_of(value: object) -> str:
     """What kind of credential this text has the shape of; empty for none, and for anything that is not text."""
     if isinstance(value, str):
-        if any(hint in value for hint in _HINTS):
-            return next((what for what, text, _ in _patterns() if text.search(value)), "")
-    elif isinstance(value, bytes | bytearray) and any(hint in value for hint in _HINT_BYTES):
-        return next((what for what, _, data in _patterns() if data.search(value)), "")
+        return _first(value, _patterns()[0])
+    return _first(value, _patterns()[1]) if isinstance(value, bytes | bytearray) else ""
+
+
+@functools.cache
+def _patterns() -> tuple[list[tuple[str, Any, Any]], list[tuple[str, Any, Any]]]:
+    """What, beginning and pattern; for text and for bytes."""
+    each = [(what, start, pattern) for what, starts, pattern in _SHAPES for start in starts]
+    return (
+        [(what, start, re.compile(pattern)) for what, start, pattern in each],
+        [(what, start.encode(), re.compile(pattern.encode())) for what, start, pattern in each],
+    )
+
+
+def _first(value: Any, patterns: list[tuple[str, Any, Any]]) -> str:
+    for what, start, pattern in patterns:
+        at = value.find(start)
+        while at >= 0:
+            if pattern.match(value, at):
+                return what
+            at = value.find(start, at + 1)
     return ""
 
 
 def suspect(name: str, value: str | bytes | bytearray) -> bool:
     """Whether a variable of this name is likely to hold a secret in this value."""
-    return bool(_NAME.search(name)) and not _ABOUT.search(name) and not (isinstance(value, str) and _MARK.fullmatch(value))
+    return (
+        bool(_NAME.search(name)) and not _ABOUT.search(name) and not (isinstance(value, str) and _MARK.fullmatch(value))
+    )
 
 
 def check_text(value: str | bytes | bytearray, label: Label, allowed: frozenset[str]) -> None:
@@ -168,7 +185,11 @@ def check_source(
     allowed by the name it assigns to, or as ``file.py:12``.
     """
     literals = [(name, value, number) for name, value, number in constants(text) if within(number)]
-    found = {number: (name, "a secret by its name") for name, value, number in literals if names and value and suspect(name, value)}
+    found = {
+        number: (name, "a secret by its name")
+        for name, value, number in literals
+        if names and value and suspect(name, value)
+    }
     if shape_of(text):
         assigned = {number: name for name, _, number in literals}
         for number, line in enumerate(text.splitlines(), 1):

@@ -63,7 +63,7 @@ class Capturing:
     def reduction(self, value: Any, parts: list[Any], label: Label) -> None:
         """Label what the reduction of ``value`` holds: a list as ``__reduce__`` returns it, its iterators read."""
         self._alive.append((value, parts))
-        _, args, state, items, pairs, *_ = [*parts, None, None, None]
+        args, state, items, pairs = [*parts, None, None, None][1:5]
         if isinstance(value, Construct):
             return self._construct(value)
         if isinstance(value, FunctionType):
@@ -84,7 +84,11 @@ class Capturing:
 
     def captured(self) -> dict[str, int]:
         """Bytes by captured variable, for people; without what Python itself puts into classes and functions."""
-        shown = {label: size for label, size in self.sizes.items() if label.name and not label.name.lstrip(".").startswith("__")}
+        shown = {
+            label: size
+            for label, size in self.sizes.items()
+            if label.name and not label.name.lstrip(".").startswith("__")
+        }
         return {str(label): size for label, size in shown.items()}
 
     def _construct(self, value: Construct) -> None:
@@ -106,10 +110,17 @@ class Capturing:
             self.enter(cell, Label("variable", name, who, last=name))
         names = code.co_varnames[: code.co_argcount]
         defaults = slots["__defaults__"] or ()
-        named = [*zip(names[len(names) - len(defaults) :], defaults, strict=False), *(slots["__kwdefaults__"] or {}).items()]
+        named = [
+            *zip(names[len(names) - len(defaults) :], defaults, strict=False),
+            *(slots["__kwdefaults__"] or {}).items(),
+        ]
         for name, each in named:
             self.enter(each, Label("default", name, who, last=name))
-        for each in (*(slots.get("__annotations__") or {}).values(), slots["__doc__"], *slots["_cloudpickle_submodules"]):
+        for each in (
+            *(slots.get("__annotations__") or {}).values(),
+            slots["__doc__"],
+            *slots["_cloudpickle_submodules"],
+        ):
             self.enter(each, Label("", "", who))
 
     def _attributes(self, attributes: dict[Any, Any], label: Label) -> None:

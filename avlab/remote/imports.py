@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -54,7 +55,8 @@ class Walk:
         """Follow a file below the base folder that may be imported, by its path; what it misses is no error."""
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         spot = self._finder.find(name) if all(part.isidentifier() for part in name.split(".")) else None
-        if spot is not None and spot.path == path and spot.file == self._finder.base / path:
+        here = os.path.realpath(self._finder.base / path)
+        if spot is not None and spot.path == path and os.path.realpath(str(spot.file)) == here:
             self._enter(spot, tolerant=True, where=path)
             self._drain()
 
@@ -78,7 +80,9 @@ class Walk:
             name = _absolute(each, package)
             if name is None:
                 if not (tolerant or spare):
-                    raise BundleError(f"`{each}` at {where} is relative, but nothing there belongs to a package it could be relative to")
+                    raise BundleError(
+                        f"`{each}` at {where} is relative, but nothing there belongs to a package it could be relative to"
+                    )
                 continue
             self._need(each, name, where, tolerant or spare)
 
@@ -116,7 +120,9 @@ class Walk:
             if inner is not None:
                 self._enter(inner, tolerant, f"`{each}` at {where}")
             elif spot.file is None and not tolerant:
-                raise BundleError(f"`{each}` at {where} resolves nowhere: the folder {spot.folders[0]} has no module {name!r}")
+                raise BundleError(
+                    f"`{each}` at {where} resolves nowhere: the folder {spot.folders[0]} has no module {name!r}"
+                )
 
     def _enter(self, spot: Spot, tolerant: bool, where: str) -> None:
         if spot.binary:

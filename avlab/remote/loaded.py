@@ -48,7 +48,9 @@ class LoadedModules:
         growing = True
         while growing:
             # A package executed again would not bind submodules that are still in sys.modules.
-            more = {n for n, wanted in needs.items() if wanted & drop or any(n.startswith(d + ".") for d in drop)} - drop
+            more = {
+                n for n, wanted in needs.items() if wanted & drop or any(n.startswith(d + ".") for d in drop)
+            } - drop
             drop |= more
             growing = bool(more)
         for module in here:

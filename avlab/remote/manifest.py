@@ -61,16 +61,22 @@ def check_versions(bundle: Bundle) -> None:
 def check_files(files: Sequence[File]) -> None:
     """Raises BundleError for paths that could leave the scratch folder or meet each other there, and for too many files."""
     if len(files) > MAX_FILES:
-        raise BundleError(f"{len(files)} files are above the limit of {MAX_FILES} for one bundle: pack them into an archive")
+        raise BundleError(
+            f"{len(files)} files are above the limit of {MAX_FILES} for one bundle: pack them into an archive"
+        )
     total = sum(file.size for file in files)
     if total > MAX_BYTES:
-        raise BundleError(f"{total} bytes of files are above the limit of {MAX_BYTES} for one bundle: send them as items")
+        raise BundleError(
+            f"{total} bytes of files are above the limit of {MAX_BYTES} for one bundle: send them as items"
+        )
     taken: dict[str, str] = {}
     for file in files:
         check_path(file.path)
         folded = _folded(target(file))
         if folded in taken:
-            raise BundleError(f"the files {taken[folded]!r} and {file.path!r} have one path where it ignores case: rename one")
+            raise BundleError(
+                f"the files {taken[folded]!r} and {file.path!r} have one path where it ignores case: rename one"
+            )
         taken[folded] = file.path
     for folded, path in taken.items():
         parts = folded.split("/")

@@ -103,7 +103,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, functools._lru_cache_wrapper):
             options = value.cache_parameters()
             return cached, (value.__wrapped__, options["maxsize"], options["typed"])
-        raise BundleError(f"{label} ({type(value).__name__}) pickles as a name of the notebook: define it in a module next to it")
+        raise BundleError(
+            f"{label} ({type(value).__name__}) pickles as a name of the notebook: define it in a module next to it"
+        )
 
     def _definition(self, value: Any, label: Label) -> Any:
         """A function or class: of a local or installed module by name, anything else by value."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import symtable
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,20 +61,26 @@ def constants(text: str) -> tuple[tuple[str, str, int], ...]:
 
 
 def free_names(text: str) -> tuple[set[str], set[str]]:
-    """The names that ``text`` reads, and the names that it binds at its top level. Raises SyntaxError."""
-    tree = ast.parse(text)
-    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    bound: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            bound.add(node.name)
-            continue
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                bound.add(inner.id)
-            elif isinstance(inner, ast.Import | ast.ImportFrom):
-                bound.update((a.asname or a.name).partition(".")[0] for a in inner.names)
-    return read, bound
+    """The names that ``text`` takes from the namespace it runs in, and those that it binds there. Raises SyntaxError."""
+    table = symtable.symtable(text, "<cell>", "exec")
+    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    free, scopes = set[str](), [table]
+    for scope in scopes:
+        scopes += scope.get_children()
+        free |= {s.get_name() for s in scope.get_symbols() if s.is_referenced() and (scope is table or s.is_global())}
+    free -= bound
+    known: set[str] = set()
+    for node in ast.parse(text).body:
+        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):  # reads before it binds: x = x + 1
+            read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
+            read |= {ast.unparse(node.target)} if isinstance(node, ast.AugAssign) else set()
+            free |= read & bound - known
+        known |= {n.id for n in names if isinstance(n.ctx, ast.Store)} | {str(getattr(node, "name", ""))}
+        known |= {
+            (a.asname or a.name).partition(".")[0] for a in getattr(node, "names", ()) if isinstance(a, ast.alias)
+        }
+    return free, bound
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -134,7 +141,7 @@ class _Scan(ast.NodeVisitor):
                 module, level = ".".join([*parts[: len(parts) - level + 1], module]), 0
             self._add(module, (), level, node.lineno)
 
-    def visit_Try(self, node: ast.Try) -> None:
+    def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
         catches = any(h.type is None or _CAUGHT & _names(h.type) for h in node.handlers)
         before = len(self.found)
         with self._within(guarded=catches):
@@ -143,6 +150,9 @@ class _Scan(ast.NodeVisitor):
         with self._within(instead=attempted):
             self._visit_all(node.handlers)
         self._visit_all([*node.orelse, *node.finalbody])
+
+    def visit_TryStar(self, node: ast.TryStar) -> None:
+        self.visit_Try(node)
 
     def visit_With(self, node: ast.With) -> None:
         calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]

@@ -49,14 +49,12 @@ def encode_source(
         modules.update(pickler.modules)
         return {"pickle": base64.b64encode(pickled).decode()}
 
-    read, bound = free_names(text)
+    free, bound = free_names(text)
     if name not in bound:
-        raise BundleError(f"{filename} defines no {name!r} at its top level: it defines {', '.join(sorted(bound)) or 'nothing'}")
-    used = {
-        key: encode(value, Label("global", key, filename, last=key))
-        for key, value in state.items()
-        if key in read and key not in bound
-    }
+        raise BundleError(
+            f"{filename} defines no {name!r} at its top level: it defines {', '.join(sorted(bound)) or 'nothing'}"
+        )
+    used = {key: encode(value, Label("global", key, filename, last=key)) for key, value in state.items() if key in free}
     content: dict[str, Any] = {"filename": filename, "text": text, "name": name, "state": used}
     if arguments is not None:
         args, kwargs = arguments

@@ -17,7 +17,7 @@ from avlab_executor.worker.load import load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avlab.core.errors import BundleError, ConfigError, UnknownNode, VersionMismatch
+from avlab.core.errors import BundleError, ConfigError, SecretRefused, UnknownNode, VersionMismatch
 from avlab.core.message import Bundle, BundleKind, File
 from avlab.remote.bundle import Construct, check_versions, pack, pack_node, pack_source
 from avlab.remote.manifest import MAX_FILES, check_files, check_path, cloudpickle_version, python_version
@@ -102,7 +102,14 @@ class Edges:
 def test_a_class_runs_elsewhere_with_its_modules_and_an_edit_is_never_stale(project, remote):
     space = cell(CELL)
     packed = pack(Construct(space["Edges"], (), {"strength": 5}), base=project)
-    modules = ["effects.py", "kit/__init__.py", "kit/deep/__init__.py", "kit/deep/inner.py", "kit/tools.py", "space/leaf.py"]
+    modules = [
+        "effects.py",
+        "kit/__init__.py",
+        "kit/deep/__init__.py",
+        "kit/deep/inner.py",
+        "kit/tools.py",
+        "space/leaf.py",
+    ]
     assert [f.path for f in packed.manifest.files if f.module] == modules
     assert remote(packed, "print(made.process(2))") == "24"
     (project / "effects.py").write_text((project / "effects.py").read_text().replace("gain = 2", "gain = 3"))
@@ -126,7 +133,9 @@ def test_annotations_that_are_text_resolve_elsewhere(project, remote):
 
 def test_an_instance_and_its_constructor(project, remote):
     space = cell("import os\nclass Where:\n  def __init__(self, *a, **k): self.pid, self.given = os.getpid(), (a, k)\n")
-    inside = remote(pack(Construct(space["Where"], (1,), {"b": 2}), base=project), "print(made.given, made.pid == os.getpid())")
+    inside = remote(
+        pack(Construct(space["Where"], (1,), {"b": 2}), base=project), "print(made.given, made.pid == os.getpid())"
+    )
     assert inside == "((1,), {'b': 2}) True"
     assert remote(pack(space["Where"](), base=project), "print(made.pid == os.getpid())") == "False"
 
@@ -134,8 +143,18 @@ def test_an_instance_and_its_constructor(project, remote):
 def test_local_definitions_travel_by_name_and_as_they_are_on_disk(project, remote):
     import effects  # type: ignore[import-not-found]
 
-    for thing, code in ((effects.soft, "made(2)"), (effects.Filter, "made().apply(2)"), (effects.Filter(), "made.apply(2)")):
-        assert remote(pack(thing, base=project), f"print({code}, sys.modules['effects'].__file__.endswith('modules/effects.py'))") == "4 True"
+    for thing, code in (
+        (effects.soft, "made(2)"),
+        (effects.Filter, "made().apply(2)"),
+        (effects.Filter(), "made.apply(2)"),
+    ):
+        assert (
+            remote(
+                pack(thing, base=project),
+                f"print({code}, sys.modules['effects'].__file__.endswith('modules/effects.py'))",
+            )
+            == "4 True"
+        )
     old = effects.soft
     del sys.modules["effects"]  # as after an edit
     (project / "effects.py").write_text("def soft(x): return 'new'\n")
@@ -190,10 +209,17 @@ def test_files_and_folders_keep_their_places(project, remote):
     (project / "data/plugin_here.py").write_text("VALUE = 7")
     (project / "data/link.txt").symlink_to("a.txt")
     (project / "data/around").symlink_to(".")
-    packed = pack(cell("def f(): return open('data/a.txt').read(), open('data/link.txt').read()\n")["f"], base=project, files=["data"])
+    packed = pack(
+        cell("def f(): return open('data/a.txt').read(), open('data/link.txt').read()\n")["f"],
+        base=project,
+        files=["data"],
+    )
     paths = ["data/a.txt", "data/link.txt", "data/plugin_here.py", "data/sub/b.bin"]
     assert [f.path for f in packed.manifest.files if not f.module] == paths
-    assert remote(packed, "import importlib; print(made(), importlib.import_module('data.plugin_here').VALUE)") == "('alpha', 'alpha') 7"
+    assert (
+        remote(packed, "import importlib; print(made(), importlib.import_module('data.plugin_here').VALUE)")
+        == "('alpha', 'alpha') 7"
+    )
 
 
 def test_files_that_lead_outside_are_refused(project, tmp_path_factory):
@@ -204,8 +230,11 @@ def test_files_that_lead_outside_are_refused(project, tmp_path_factory):
     for files in (["inside"], ["inside/link"], [outside / "secret.txt"], ["../outside"], ["absent.txt"]):
         with pytest.raises(BundleError, match=r"outside of|No such file"):
             pack(len, base=project, files=files)
-    for n in range(20):
-        (project / f"inside/{n}").write_text("x")
+    (project / "keys").mkdir()
+    (project / "keys/.env").write_text("A=b")
+    with pytest.raises(SecretRefused, match=r"keys/\.env"):
+        pack(len, base=project, files=["keys"])
+    assert pack(len, base=project, files=["keys/.env"]).manifest.files
     with pytest.raises(BundleError, match=str(MAX_FILES)):
         check_files([File(str(n), "") for n in range(MAX_FILES + 1)])
 
@@ -247,7 +276,10 @@ def test_source_refuses_what_it_cannot_carry(project):
 
 def test_nodes_by_name(remote):
     packed = pack_node("Resize", {"width": 640, "size": (1, 2)})
-    assert packed.manifest.kind is BundleKind.NODE and json.loads(packed.manifest.config) == {"size": [1, 2], "width": 640}
+    assert packed.manifest.kind is BundleKind.NODE and json.loads(packed.manifest.config) == {
+        "size": [1, 2],
+        "width": 640,
+    }
     for key, value in (("when", Fraction(1, 2)), ("table", {1: 2}), ("ratio", float("nan")), ("data", b"x")):
         with pytest.raises(ConfigError, match=f"parameter '{key}' of node 'Resize'"):
             pack_node("Resize", {"width": 1, key: value})
@@ -262,7 +294,9 @@ def test_versions_are_compared_as_numbers_before_anything_is_loaded():
     check_versions(replace(good, cloudpickle=".".join(cloudpickle_version().split(".")[:2]) + ".99"))
     wrong = {"wire": 2, "python": "3.1", "cloudpickle": "1.0"}
     for name, value in (*wrong.items(), ("python", ""), ("cloudpickle", "new"), ("python", "3")):
-        with pytest.raises(VersionMismatch, match="wire" if name == "wire" else name.capitalize() if name == "python" else name):
+        with pytest.raises(
+            VersionMismatch, match="wire" if name == "wire" else name.capitalize() if name == "python" else name
+        ):
             load(replace(good, **{name: value}), {}, Path("/nowhere"))
     check_versions(Bundle(kind=BundleKind.SOURCE))
     check_versions(Bundle(kind=BundleKind.NODE))
@@ -281,10 +315,30 @@ def test_blobs_must_be_there_and_be_what_they_say(tmp_path):
         load(replace(packed.manifest, object="../x"), packed.blobs, tmp_path)
     with pytest.raises(BundleError, match="the manifest says 5"):
         load(replace(packed.manifest, files=(File("a", sha, 5),)), packed.blobs, tmp_path)
+    sha = hashlib.sha256(b"{}").hexdigest()
+    with pytest.raises(BundleError, match="source blob"):
+        load(Bundle(kind=BundleKind.SOURCE, object=sha), {sha: b"{}"}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "a/../b", "./a", "a//b", "a/", "C:/x", "a\\b", "a\0b", "a\nb", "x" * 256, "a/" * 600 + "b"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/etc/passwd",
+        "..",
+        "a/../b",
+        "./a",
+        "a//b",
+        "a/",
+        "C:/x",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "x" * 256,
+        "a/" * 600 + "b",
+    ],
+)
 def test_paths_that_are_refused(path):
     with pytest.raises(BundleError):
         check_path(path)
@@ -336,6 +390,13 @@ def test_explain_shows_names_and_sizes_but_no_contents(project):
     (project / "notes.txt").write_text("private words")
     packed = pack(cell(CELL)["Edges"], base=project, files=["notes.txt"])
     shown = packed.explain()
-    for part in ("module  kit/tools.py", "file    notes.txt", "source  /cells/1.py", "captured: global `OFFSET` used by Edges.process, 8 bytes"):
+    for part in (
+        "module  kit/tools.py",
+        "file    notes.txt",
+        "source  /cells/1.py",
+        "captured: global `OFFSET` used by Edges.process, 8 bytes",
+    ):
         assert part in shown
-    assert f"Python {python_version()}" in shown and "private words" not in shown and packed.manifest.object[:12] in shown
+    assert (
+        f"Python {python_version()}" in shown and "private words" not in shown and packed.manifest.object[:12] in shown
+    )

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import av
 import numpy
 import pytest
 from hypothesis import given
@@ -61,7 +62,9 @@ def test_credentials_are_refused_by_their_shape_and_never_shown(value, tmp_path)
     assert pack(edges, base=tmp_path, allow_secrets=("K",)).blobs
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "hf_token", "accessToken", "Password", "db_passwd", "client_secret", "aws_secret_access_key"])
+@pytest.mark.parametrize(
+    "name", ["API_KEY", "hf_token", "accessToken", "Password", "db_passwd", "client_secret", "aws_secret_access_key"]
+)
 def test_credentials_are_refused_by_their_name(name, tmp_path):
     with pytest.raises(SecretRefused, match=f"global `{name}` used by Edges.process"):
         pack(cell(USES.format(name), **{name: "hunter2"})["Edges"], base=tmp_path)
@@ -70,14 +73,28 @@ def test_credentials_are_refused_by_their_name(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tokenizer", "bert"), ("max_tokens", 100), ("token_pattern", r"\w+"), ("pad_token", "<pad>"), ("password_file", "x"), ("keys", "abc")],
+    [
+        ("tokenizer", "bert"),
+        ("max_tokens", 100),
+        ("token_pattern", r"\w+"),
+        ("pad_token", "<pad>"),
+        ("password_file", "x"),
+        ("keys", "abc"),
+    ],
 )
 def test_harmless_names_pass(name, value, tmp_path):
     assert pack(cell(USES.format(name), **{name: value})["Edges"], base=tmp_path).blobs
 
 
 @pytest.mark.parametrize(
-    "text", ["task-list-of-many-things-to-do", "https://example.org/a@b", "rtsp://{user}:{password}@host", "://%s:%s@", "sk-learn"]
+    "text",
+    [
+        "task-list-of-many-things-to-do",
+        "https://example.org/a@b",
+        "rtsp://{user}:{password}@host",
+        "://%s:%s@",
+        "sk-learn",
+    ],
 )
 def test_harmless_texts_have_no_shape(text):
     assert not shape_of(text)
@@ -197,9 +214,11 @@ def handles():
         "database": sqlite3.connect(":memory:"),
         "environment": os.environ,
         "frame": sys._getframe(),
+        "media": (media := av.open(io.BytesIO(), "w", format="mp4")),
     }
     yield values
     values["process"].wait()
+    media.close()
     view.release()
     running.close()
     pool.shutdown()
@@ -211,7 +230,9 @@ def test_live_handles_are_refused_by_name(handles, tmp_path):
     edges = cell(USES.format("HANDLE"))["Edges"]
     for handle in handles.values():
         edges.process.__globals__["HANDLE"] = [handle]
-        with pytest.raises(BundleError, match=r"global `HANDLE\[0\]` used by Edges\.process is an? \w+|the environment"):
+        with pytest.raises(
+            BundleError, match=r"global `HANDLE\[0\]` used by Edges\.process is an? \w+|the environment"
+        ):
             pack(edges, base=tmp_path)
     del edges.process.__globals__["HANDLE"]
     one = edges()
@@ -231,8 +252,15 @@ def test_what_a_class_leaves_out_of_its_state_does_not_matter(tmp_path):
 
 
 def test_large_captures_are_refused_by_name_and_size(tmp_path):
-    for value in (bytes(2000), numpy.zeros(250), [bytes(100)] * 1 + [bytes(n) for n in range(100)], numpy.zeros((50, 50))[::2, ::2]):
-        with pytest.raises(BundleError, match=r"global `TABLE` used by Edges\.process holds \d+ bytes.*1000 \(max_capture\)"):
+    for value in (
+        bytes(2000),
+        numpy.zeros(250),
+        [bytes(100)] * 1 + [bytes(n) for n in range(100)],
+        numpy.zeros((50, 50))[::2, ::2],
+    ):
+        with pytest.raises(
+            BundleError, match=r"global `TABLE` used by Edges\.process holds \d+ bytes.*1000 \(max_capture\)"
+        ):
             pack(cell(USES.format("TABLE"), TABLE=value)["Edges"], base=tmp_path, max_capture=1000)
     packed = pack(cell(USES.format("TABLE"), TABLE=numpy.zeros(250))["Edges"], base=tmp_path)
     assert packed.captured["global `TABLE` used by Edges.process"] >= 2000
@@ -244,7 +272,10 @@ def test_what_cannot_be_pickled_is_named(tmp_path):
             raise RuntimeError("not today")
 
     edges = cell(USES.format("THINGS"), THINGS={"a": [io.BytesIO(), Broken()]})["Edges"]
-    with pytest.raises(BundleError, match=r"global `THINGS\['a'\]\[1\]` used by Edges.process cannot be packed: RuntimeError: not today"):
+    with pytest.raises(
+        BundleError,
+        match=r"global `THINGS\['a'\]\[1\]` used by Edges.process cannot be packed: RuntimeError: not today",
+    ):
         pack(edges, base=tmp_path)
     nested = []
     for _ in range(100_000):

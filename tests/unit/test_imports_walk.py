@@ -56,7 +56,10 @@ TREE = {
         ("def f():\n  import alone", ["alone.py"]),
         ("async def f():\n  async with x:\n    import alone", ["alone.py"]),
         ("import importlib\nimportlib.import_module('alone')", ["alone.py"]),
-        ("from importlib import import_module\nm = import_module('space.part.leaf')", ["alone.py", "space/part/leaf.py"]),
+        (
+            "from importlib import import_module\nm = import_module('space.part.leaf')",
+            ["alone.py", "space/part/leaf.py"],
+        ),
         ("__import__('alone')", ["alone.py"]),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n  import absent\nelse:\n  import alone", ["alone.py"]),
         ("import typing as t\nif not t.TYPE_CHECKING:\n  import alone\nelse:\n  import absent", ["alone.py"]),
@@ -91,7 +94,13 @@ def test_packages_bring_their_parents_relative_and_starred_imports(tmp_path):
     ],
 )
 def test_an_import_that_may_fail_is_no_error(tmp_path, text):
-    write(tmp_path, {"guarded_only.py": "try:\n  import needs_absent\nexcept ImportError: pass", "needs_absent.py": "import absent"})
+    write(
+        tmp_path,
+        {
+            "guarded_only.py": "try:\n  import needs_absent\nexcept ImportError: pass",
+            "needs_absent.py": "import absent",
+        },
+    )
     assert "absent" in walked(tmp_path, text).missing
 
 
@@ -151,8 +160,9 @@ def test_nothing_is_executed(tmp_path):
 
 
 def test_what_a_text_reads_and_binds():
-    read, bound = free_names("import a.b as c, d.e\nx = y + z\nclass K:\n  def m(self):\n    w = v\n")
-    assert {"y", "z", "v"} <= read and bound == {"c", "d", "x", "K"}
+    text = "import a.b as c, d.e\nx = y + z\nn += 1\nm = m or c\nclass K:\n  def go(self, p):\n    w = v(p)\nfor i in r: print(i, K)\n"
+    free, bound = free_names(text)
+    assert free == {"y", "z", "v", "n", "m", "r", "print"} and bound == {"c", "d", "x", "K", "n", "m", "i"}
 
 
 def test_import_records_print_as_they_are_written():
@@ -173,7 +183,10 @@ def test_the_walk_finds_what_python_would_import(tmp_path_factory, tree, data):
     folders, expected, found = [str(base)], set(), True
     for part in target:
         # Fresh finders, no namespace bookkeeping: each level is looked up as a top-level name in its parent's folders.
-        specs = [importlib.machinery.FileFinder(f, (importlib.machinery.SourceFileLoader, [".py"])).find_spec(part) for f in folders]
+        specs = [
+            importlib.machinery.FileFinder(f, (importlib.machinery.SourceFileLoader, [".py"])).find_spec(part)
+            for f in folders
+        ]
         spec = next((s for s in specs if s and s.loader), next(filter(None, specs), None))
         if spec is None:
             found = False
@@ -196,7 +209,10 @@ def project(tmp_path, monkeypatch):
     """A package and a module that uses it, with names of their own, imported."""
     n = next(counter)
     kit, user = f"kit{n}", f"user{n}"
-    write(tmp_path, {f"{kit}/__init__.py": "", f"{kit}/part.py": "VALUE = 1", f"{user}.py": f"from {kit}.part import VALUE"})
+    write(
+        tmp_path,
+        {f"{kit}/__init__.py": "", f"{kit}/part.py": "VALUE = 1", f"{user}.py": f"from {kit}.part import VALUE"},
+    )
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path, kit, user
     for name in [name for name in sys.modules if name.partition(".")[0] in (kit, user)]:

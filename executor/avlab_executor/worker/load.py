@@ -21,7 +21,7 @@ from typing import Any
 from avlab.core.errors import BundleError, UnknownNode
 from avlab.core.message import Bundle, BundleKind, File
 from avlab.remote.construct import Construct
-from avlab.remote.manifest import MODULES, check_files, check_sha, check_versions, target
+from avlab.remote.manifest import MAX_FILES, MODULES, check_files, check_sha, check_versions, target
 
 NODES = "avlab.nodes"
 """Entry-point group of registered nodes."""
@@ -40,6 +40,8 @@ def load(bundle: Bundle, blobs: Mapping[str, bytes | memoryview], scratch: Path)
     if bundle.kind is BundleKind.NODE:
         return _node(bundle)
     check_files(bundle.files)
+    if len(bundle.sources) > MAX_FILES:
+        raise BundleError(f"{len(bundle.sources)} texts are above the limit of {MAX_FILES} for one bundle")
     contents = {name: _verified(name, blobs) for name in _names(bundle)}
     for file in bundle.files:
         if len(contents[file.blob]) != file.size:
@@ -51,7 +53,7 @@ def load(bundle: Bundle, blobs: Mapping[str, bytes | memoryview], scratch: Path)
     _make_importable([f for f in bundle.files if f.module], contents, scratch)
     content = contents[bundle.object]
     if bundle.kind is BundleKind.SOURCE:
-        return _execute(json.loads(bytes(content)))
+        return _execute(content)
     made = pickle.loads(content)
     return made.build() if isinstance(made, Construct) else made
 
@@ -98,11 +100,13 @@ def _make_importable(modules: list[File], contents: Mapping[str, bytes | memoryv
 def _check_shadow(top: str, modules: list[File], contents: Mapping[str, bytes | memoryview]) -> None:
     """Refuse a shipped module whose name this environment already has for something else: that would be imported."""
     loaded = sys.modules.get(top)
-    spec = loaded.__spec__ if loaded is not None else PathFinder.find_spec(top)
-    if top not in sys.stdlib_module_names and (spec is None or not spec.has_location):  # absent, or a namespace to extend
+    spec = getattr(loaded, "__spec__", None) if loaded is not None else PathFinder.find_spec(top)
+    if top not in sys.stdlib_module_names and (
+        spec is None or not spec.has_location
+    ):  # absent, or a namespace to extend
         return
-    folder = Path(spec.origin).parent if spec is not None and spec.origin else Path()
-    root = folder.parent if spec is not None and spec.submodule_search_locations else folder
+    origin = Path(spec.origin if spec is not None and spec.has_location and spec.origin else "/built/in")
+    root = origin.parent.parent if origin.name == "__init__.py" else origin.parent
     for file in modules:
         if file.path == f"{top}.py" or file.path.startswith(f"{top}/"):
             try:
@@ -129,20 +133,23 @@ def _node(bundle: Bundle) -> object:
     return entry.load()(**config)
 
 
-def _execute(content: dict[str, Any]) -> object:
+def _execute(blob: bytes | memoryview) -> object:
     """Run a cell's text in a fresh main module and take the object that the bundle names."""
-    text, filename, name = str(content["text"]), str(content["filename"]), str(content["name"])
+    try:
+        content = json.loads(bytes(blob))
+        text, filename, name = str(content["text"]), str(content["filename"]), str(content["name"])
+        state, args, kwargs = dict(content["state"]), content.get("args"), dict(content.get("kwargs", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"the source blob is not what its format says: {type(error).__name__}: {error}") from error
     main = ModuleType("__main__")
     sys.modules["__main__"] = main  # where dataclasses and typing look for the names of the cell's classes
     _show_lines(filename, text.encode("utf-8", "surrogatepass"))
-    vars(main).update({key: _decode(value) for key, value in content["state"].items()})
+    vars(main).update({key: _decode(value) for key, value in state.items()})
     exec(compile(text, filename, "exec", dont_inherit=True), vars(main))
     if name not in vars(main):
         raise BundleError(f"{filename} ran and defined no {name!r}")
     made: Any = vars(main)[name]
-    if "args" not in content:
-        return made
-    return made(*map(_decode, content["args"]), **{k: _decode(v) for k, v in content["kwargs"].items()})
+    return made if args is None else made(*map(_decode, args), **{key: _decode(value) for key, value in kwargs.items()})
 
 
 def _decode(value: dict[str, Any]) -> Any:
