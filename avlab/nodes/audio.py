@@ -28,11 +28,6 @@ class AudioConvert(ChainNode):
         yield from self._through(frame, (self.format, self.layout, self.rate))
 
     def _steps(self) -> list[Step]:
-        options = self._checked()
-        return [("aformat", option_text(options)) if options else ("anull", "")]
-
-    def _checked(self) -> dict[str, Any]:
-        """Options of the filter aformat."""
         options: dict[str, Any] = {}
         if self.format is not None:
             options["sample_fmts"] = _existing(av.AudioFormat, self.format, "sample format", "s16, fltp, flt, s32")
@@ -41,20 +36,24 @@ class AudioConvert(ChainNode):
                 av.AudioLayout, self.layout, "channel layout", "mono, stereo, 5.1, 7.1"
             )
         if self.rate is not None:
-            if type(self.rate) is not int or not 1000 <= self.rate <= 768000:
-                raise ConfigError(
-                    f"rate of {type(self).__name__} is {self.rate!r}, not a number of Hz from 1000 to 768000"
-                )
-            options["sample_rates"] = self.rate
-        return options
+            options["sample_rates"] = _possible(self.rate)
+        return [("aformat", option_text(options)) if options else ("anull", "")]
 
 
-class Resample(AudioConvert):
-    """Resamples sound to ``rate`` Hz (FFmpeg's libswresample); format and layout stay unless given too."""
+class Resample(ChainNode):
+    """Resamples sound to ``rate`` Hz (FFmpeg's libswresample); format and layout stay, pts count samples of the new rate.
+
+    No sample is lost: the resampler's delay comes out at the end. Raises ConfigError for a rate that cannot be.
+    """
 
     rate: int
-    format: str | None = None
-    layout: str | None = None
+
+    def process(self, frame: av.AudioFrame) -> Iterator[Any]:
+        """The frames that are ready once this one has gone in: usually one, none while the resampler fills."""
+        yield from self._through(frame, (self.rate,))
+
+    def _steps(self) -> list[Step]:
+        return [("aformat", option_text({"sample_rates": _possible(self.rate)}))]
 
 
 class AudioFilter(FilterNode):
@@ -77,3 +76,9 @@ def _existing(kind: Any, name: Any, what: str, usual: str) -> str:
     except (ValueError, TypeError):
         raise ConfigError(f"no {what} is named {name!r}; usual ones: {usual}") from None
     return str(name)
+
+
+def _possible(rate: Any) -> int:
+    if type(rate) is not int or not 1000 <= rate <= 768000:
+        raise ConfigError(f"sample rate {rate!r} is not a number of Hz from 1000 to 768000")
+    return rate

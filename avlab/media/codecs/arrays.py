@@ -35,28 +35,39 @@ def encode_array(array: Any) -> tuple[bytes, Sequence[Buffer]]:
     if type(array) is not np.ndarray:
         kind = type(array)
         raise CodecError(f"a {kind.__module__}.{kind.__qualname__} cannot travel as it is: send numpy.asarray(…) of it")
-    order = "C"
-    flat = array
-    if array.flags.f_contiguous and not array.flags.c_contiguous:
-        order, flat = "F", array.T
-    meta = pack({"dtype": _describe(array.dtype), "shape": array.shape, "order": order})
-    return meta, [_bytes_of(flat)]
+    flags = array.flags
+    if flags.f_contiguous and not flags.c_contiguous:
+        return _layout(array.dtype, array.shape, "F"), [_bytes_of(array.T)]
+    return _layout(array.dtype, array.shape, "C"), [_bytes_of(array)]
+
+
+@lru_cache(maxsize=256)
+def _layout(dtype: Any, shape: tuple[int, ...], order: str) -> bytes:
+    """Metadata, made once for all arrays of a stream."""
+    return pack({"dtype": _describe(dtype), "shape": shape, "order": order})
 
 
 def decode_array(meta: bytes, buffers: Sequence[memoryview]) -> Any:
     """A new, writable array that owns its memory. Raises CodecError when metadata and buffer disagree."""
+    dtype, shape, order, size = _read_layout(meta)
+    (source,) = buffers
+    if size != source.nbytes:
+        raise CodecError(f"{source.nbytes} bytes do not fill shape {shape} of {dtype.itemsize} bytes each")
+    array = np.empty(shape, dtype, order=order)
+    if size:
+        _bytes_of(array.T if order == "F" else array)[:] = source
+    return array
+
+
+@lru_cache(maxsize=256)
+def _read_layout(meta: bytes) -> tuple[Any, tuple[int, ...], Any, int]:
+    """dtype, shape, order and bytes: checked once for all arrays of a stream."""
     fields = parse(meta)
     dtype = _dtype(fields["dtype"])
-    shape = integers(fields["shape"], 0, _MAX_DIMENSION, "shape")
+    shape = tuple(integers(fields["shape"], 0, _MAX_DIMENSION, "shape"))
     if fields["order"] not in ("C", "F"):
         raise CodecError("order is neither C nor F")
-    (source,) = buffers
-    if math.prod(shape) * dtype.itemsize != source.nbytes:
-        raise CodecError(f"{source.nbytes} bytes do not fill shape {tuple(shape)} of {dtype.itemsize} bytes each")
-    array = np.empty(shape, dtype, order=fields["order"])
-    if source.nbytes:
-        np.frombuffer(_bytes_of(array.T if fields["order"] == "F" else array), np.uint8)[:] = _octets(source)
-    return array
+    return dtype, shape, fields["order"], math.prod(shape) * dtype.itemsize
 
 
 def encode_scalar(value: Any) -> tuple[bytes, Sequence[Buffer]]:
@@ -96,7 +107,7 @@ def _bytes_of(array: Any) -> memoryview:
     """The memory of an array, in C order, as bytes; a copy only when it is scattered."""
     if not array.nbytes:
         return memoryview(b"")
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return (array if array.flags.c_contiguous else np.ascontiguousarray(array)).reshape(-1).view(np.uint8).data
 
 
 @lru_cache(maxsize=256)

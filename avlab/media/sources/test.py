@@ -170,7 +170,7 @@ class _Painter:
         for left, right, mark in zip(self._edges, self._edges[1:], marks, strict=False):
             luma[: height // 12, left:right] = _WHITE if mark else _BLACK
         luma[-(height // 8) :, : height // 8] = _WHITE if (number * step) % 1 < _BEEP else _BLACK
-        frame.pts, frame.time_base = number, step
+        frame.pts, frame.time_base, frame.duration = number, step, 1
         return frame
 
 
