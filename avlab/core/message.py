@@ -145,12 +145,21 @@ class ItemMessage:
     granted: int = 0
     failure: Failure | None = None
     slot: Slot | None = None
+    packed: bool = False
     release: Callable[[], None] | None = None
+    _sizes: tuple[int, ...] | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each buffer, as they were when first asked for."""
+        if self._sizes is None:
+            self._sizes = tuple([b.nbytes if isinstance(b, memoryview) else len(b) for b in self.buffers])
+        return self._sizes
 
     @property
     def nbytes(self) -> int:
         """Bytes of payload."""
-        return sum(len(b) if not isinstance(b, memoryview) else b.nbytes for b in self.buffers)
+        return sum(self.sizes)
 
 
 @dataclass(slots=True)

@@ -91,7 +91,9 @@ class Values:
             return self._unpickle(bytes(views[0]), views[1:])
         if codec == "tree":
             try:
-                return self._grow(_parse(meta), views, 0) if meta else self._grow(_parse(bytes(views[-1])), views[:-1], 0)
+                return (
+                    self._grow(_parse(meta), views, 0) if meta else self._grow(_parse(bytes(views[-1])), views[:-1], 0)
+                )
             except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
                 raise CodecError(f"codec 'tree': {error}") from error
         return self._registry.decode(codec, meta, views)

@@ -70,7 +70,7 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
     buffers: Sequence[Buffer] = ()
     if type(message) is ItemMessage:
         body, buffers = _item_to_proto(message).SerializeToString(), message.buffers
-        size = message.nbytes if buffers else 0
+        size = sum(message.sizes) if buffers else 0
         if size > MAX_ITEM:
             raise ItemTooLarge(
                 f"an item of {size} bytes exceeds the limit of {MAX_ITEM} bytes (64 MiB): send smaller items"
@@ -82,11 +82,10 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
     else:
         data = message.data if isinstance(message, Blob | Log | Signal) else b""
         body, buffers, size = _to_proto(message).SerializeToString(), (data,) if data else (), len(data)
-    number = _FIELDS[type(message)][0]
-    head = bytes((number << 3 | 2,)) + _varint(len(body))
-    tail = bytes((_PAYLOAD_TAG,)) + _varint(size) if size else b""
+    head = _ONE_BYTE[_FIELDS[type(message)][0] << 3 | 2] + _varint(len(body))
+    tail = _ONE_BYTE[_PAYLOAD_TAG] + _varint(size) if size else b""
     total = len(head) + len(body) + len(tail) + size
-    return [bytes((_BATCH_TAG,)) + _varint(total) + head + body + tail, *buffers]
+    return [_ONE_BYTE[_BATCH_TAG] + _varint(total) + head + body + tail, *buffers]
 
 
 def encode_batch(messages: Iterable[Message]) -> bytes:
@@ -132,39 +131,37 @@ class Decoder:
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         self._max = max_message
-        self._buffer = bytearray()
-        self._start = 0
+        self._rest = bytearray()
+        self._needed = 0
 
-    def feed(self, data: Buffer) -> Iterator[Message]:
-        """The messages that are complete now. Their buffers are copies, independent of ``data``."""
-        self._buffer += data
-        while True:
-            message = self._next()
-            if message is None:
-                return
-            yield message
-
-    def _next(self) -> Message | None:
-        buffer, start = self._buffer, self._start
-        if start == len(buffer):
-            if start:
-                self._buffer, self._start = bytearray(), 0
-            return None
-        if buffer[start] != _BATCH_TAG:
-            raise CodecError(f"byte {buffer[start]:#x} where a message should begin")
-        try:
-            size, begin = _read_varint(buffer, start + 1)
-        except IndexError:
-            return None
-        if size > self._max:
-            raise ItemTooLarge(f"a message of {size} bytes exceeds the limit of {self._max} bytes")
-        if len(buffer) - begin < size:
-            if start > 1 << 16:
-                del buffer[:start]
-                self._start = 0
-            return None
-        self._start = begin + size
-        return _parse(memoryview(bytes(memoryview(buffer)[begin : begin + size])))
+    def feed(self, data: Buffer) -> list[Message]:
+        """The messages that are complete now, in order. Their buffers are independent of ``data``."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return []
+            data, self._rest = self._rest, bytearray()
+        view = memoryview(bytes(data))
+        messages: list[Message] = []
+        position, end = 0, len(view)
+        while position < end:
+            if view[position] != _BATCH_TAG:
+                raise CodecError(f"byte {view[position]:#x} where a message should begin")
+            try:
+                size, begin = _read_varint(view, position + 1)
+            except IndexError:
+                self._needed = 0
+                break
+            if size > self._max:
+                raise ItemTooLarge(f"a message of {size} bytes exceeds the limit of {self._max} bytes")
+            if begin + size > end:
+                self._needed = begin - position + size
+                break
+            messages.append(_parse(view[begin : begin + size]))
+            position = begin + size
+        if position < end:
+            self._rest += view[position:]
+        return messages
 
 
 def decode_batch(data: Buffer, max_message: int = MAX_MESSAGE) -> list[Message]:
@@ -188,62 +185,62 @@ def decode_batch(data: Buffer, max_message: int = MAX_MESSAGE) -> list[Message]:
 
 def _parse(view: memoryview) -> Message:
     """One Message: its single kind field and the payload, in whatever order a foreign writer put them."""
-    position, number, body, payload = 0, 0, view[:0], view[:0]
+    position, number, body, payload, total = 0, 0, view[:0], view[:0], len(view)
     try:
-        while position < len(view):
-            tag, position = _read_varint(view, position)
-            if tag & 7 != 2:
-                raise CodecError(f"field {tag >> 3} of a message has wire type {tag & 7}")
+        while position < total:
+            tag = view[position]
+            position += 1
             size, position = _read_varint(view, position)
             end = position + size
-            if end > len(view):
+            if end > total:
                 raise CodecError("a field reaches past the end of its message")
             if tag == _PAYLOAD_TAG:
                 payload = view[position:end]
             elif number:
                 raise CodecError("a message of two kinds")
+            elif tag & 0x87 != 2:
+                raise CodecError(f"byte {tag:#x} where a field of a message should begin")
             else:
                 number, body = tag >> 3, view[position:end]
             position = end
     except IndexError:
         raise CodecError("a message ends inside a field") from None
-    if number not in _CLASSES:
+    known = _CLASSES.get(number)
+    if known is None:
         raise CodecError(f"unknown kind of message {number}")
     if len(body) > MAX_HEADER or (number not in _LARGE and len(payload) > MAX_HEADER):
         raise CodecError(f"a header of {len(body)} bytes exceeds the limit of {MAX_HEADER} bytes")
-    cls, proto = _CLASSES[number]
+    cls, proto = known
     try:
-        parsed = proto.FromString(bytes(body))
-    except DecodeError as error:
-        raise CodecError(f"a malformed {cls.__name__}: {error}") from None
-    try:
+        parsed = proto.FromString(body)
         return _item_from_proto(parsed, payload) if number == _ITEM_FIELD else _from_proto(cls, parsed, payload)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (DecodeError, ValueError, TypeError, OverflowError) as error:
         raise CodecError(f"a malformed {cls.__name__}: {error}") from None
 
 
 def _item_to_proto(item: ItemMessage) -> Any:
-    proto = pb.Item(
-        input=item.input,
-        k=item.k,
-        last=item.last,
-        ordinal=item.ordinal,
-        mode=item.mode,
-        method=item.method,
-        codec=item.codec,
-        meta=item.meta,
-        pts=item.pts,
-        track=item.track,
-        seq=item.seq,
-        acked=item.acked,
-        granted=item.granted,
-    )
+    """The header of an item. Fields at their default are not touched: this runs once per item and direction."""
+    proto = pb.Item()
+    proto.input = item.input
+    if item.k:
+        proto.k, proto.ordinal, proto.last, proto.granted = item.k, item.ordinal, item.last, item.granted
+    else:
+        proto.acked = item.acked
+        if item.mode:
+            proto.mode, proto.method, proto.packed = item.mode, item.method, item.packed
+    if item.codec:
+        proto.codec, proto.meta = item.codec, item.meta
+        if item.buffers:
+            proto.sizes.extend(item.sizes)
     if item.pts is not None:
+        proto.pts = item.pts
         proto.time_base_numerator, proto.time_base_denominator = item.time_base.as_integer_ratio()
+    if item.track:
+        proto.track = item.track
+    if item.seq:
+        proto.seq = item.seq
     if item.stamps:
         proto.stamps.extend(item.stamps)
-    if item.buffers:
-        proto.sizes.extend([b.nbytes if isinstance(b, memoryview) else len(b) for b in item.buffers])
     if item.slot is not None:
         proto.slot.index, proto.slot.offset, proto.slot.length = item.slot.index, item.slot.offset, item.slot.length
     if item.failure is not None:
@@ -252,50 +249,31 @@ def _item_to_proto(item: ItemMessage) -> Any:
 
 
 def _item_from_proto(proto: Any, payload: memoryview) -> ItemMessage:
+    mode = proto.mode
+    if mode >= len(_MODES) or mode < 0:
+        _bad("mode")
     item = ItemMessage(
-        input=proto.input,
-        k=proto.k,
-        last=proto.last,
-        ordinal=proto.ordinal,
-        mode=_MODES[proto.mode] if 0 <= proto.mode < len(_MODES) else _bad("mode"),
-        method=proto.method,
-        codec=proto.codec,
-        meta=proto.meta,
-        track=proto.track,
-        seq=proto.seq,
-        acked=proto.acked,
-        granted=proto.granted,
+        proto.input, proto.k, proto.last, proto.ordinal, _MODES[mode], proto.method, proto.codec, proto.meta
     )
+    item.granted, item.acked, item.packed = proto.granted, proto.acked, proto.packed
+    item.track, item.seq, item.stamps = proto.track, proto.seq, tuple(proto.stamps)
     if proto.HasField("pts"):
         item.pts = proto.pts
         if proto.time_base_denominator <= 0 or proto.time_base_numerator <= 0:
             _bad("time base")
         item.time_base = _fraction(proto.time_base_numerator, proto.time_base_denominator)
-    if proto.stamps:
-        item.stamps = tuple(proto.stamps)
+    sizes = proto.sizes
     if proto.HasField("slot"):
-        item.slot = Slot(proto.slot.index, proto.slot.offset, proto.slot.length, tuple(proto.sizes))
-        if item.slot.length > MAX_ITEM or sum(item.slot.sizes) != item.slot.length or len(payload):
+        item.slot = Slot(proto.slot.index, proto.slot.offset, proto.slot.length, tuple(sizes))
+        if item.slot.length > MAX_ITEM or sum(sizes) != item.slot.length or len(payload):
             _bad("slot")
-    elif proto.sizes:
-        item.buffers = split(payload, proto.sizes)
-    elif len(payload):
-        _bad("payload without sizes")
+    elif len(sizes) == 1 and sizes[0] == len(payload):
+        item.buffers = (payload,)
+    elif sizes or len(payload):
+        item.buffers = split(payload, sizes)
     if proto.HasField("failure"):
         item.failure = _from_proto(Failure, proto.failure, payload[:0])
     return item
-
-
-def split(payload: memoryview, sizes: Iterable[int]) -> list[Buffer]:
-    """The buffers of a payload. Raises CodecError when the sizes do not add up to it."""
-    buffers: list[Buffer] = []
-    position = 0
-    for size in sizes:
-        buffers.append(payload[position : position + size])
-        position += size
-    if position != len(payload):
-        raise CodecError(f"buffer sizes add up to {position} bytes, the payload has {len(payload)}")
-    return buffers
 
 
 _fraction = lru_cache(maxsize=256)(Fraction)
@@ -345,9 +323,14 @@ def _bundle(proto: Any) -> Bundle:
     return Bundle(**values)
 
 
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+
+
 def _varint(value: int) -> bytes:
     if value < 0x80:
-        return bytes((value,))
+        return _ONE_BYTE[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

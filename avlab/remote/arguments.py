@@ -31,7 +31,9 @@ def dataclasses_of(target: object) -> dict[str, type]:
     """The dataclasses that an object's methods mention, by the name under which they travel: results may be of these."""
     found: dict[str, type] = {}
     cls = target if isinstance(target, type | types.FunctionType) else type(target)
-    functions = [cls] if isinstance(cls, types.FunctionType) else [m for base in cls.__mro__ for m in vars(base).values()]
+    functions = (
+        [cls] if isinstance(cls, types.FunctionType) else [m for base in cls.__mro__ for m in vars(base).values()]
+    )
     for function in functions:
         plain = getattr(function, "__func__", getattr(function, "fget", function))
         if isinstance(plain, types.FunctionType):

@@ -19,6 +19,8 @@ from avlab.remote.delivery import CallerBank
 from avlab.remote.failure import restore
 from avlab.remote.link import Link
 
+IN_FLIGHT = 12 << 20
+"""Payload bytes that may be under way: more would fall out of the processor's cache before it is read again."""
 COOPERATIVE, FORCED = 0.3, 1.2
 """Seconds that a cancellation, and then a SIGINT, have before the next harder step; together under 2 s."""
 
@@ -52,21 +54,27 @@ class Caller:
         self._sending = threading.Lock()
         self._turn = threading.Condition()
         self._reading = False
+        self._waiters = 0
         self._exchanges: dict[int, Exchange] = {}
         self._bytes = 0
         self._acked = 0
         self.error: AvlabError | None = None
 
     def room_for(self, size: int) -> bool:
-        """Whether an input of ``size`` bytes may be sent now: credit in items, and at most one item limit in bytes."""
-        return self._bank.room and (not self._bytes or self._bytes + size <= MAX_ITEM)
+        """Whether an input of ``size`` bytes may be sent now: credit in items and in bytes, but two items always."""
+        bank = self._bank
+        return bank.room and (self._bytes + size <= IN_FLIGHT or len(self._exchanges) < 2)
 
     def wait_for_room(self, exchange: Exchange, size: int) -> None:
         """Until an input of this size may be sent, while another thread reads. Raises the session's error."""
         with self._turn:
             while not self.room_for(size) and not exchange.abandoned:
                 self._check()
-                self._turn.wait()
+                self._waiters += 1
+                try:
+                    self._turn.wait()
+                finally:
+                    self._waiters -= 1
 
     def submit(self, exchange: Exchange, message: ItemMessage, parent: Item | None = None) -> None:
         """Send an input; there must be room. Raises SessionError (with the reason) when the session is over."""
@@ -100,32 +108,37 @@ class Caller:
         """The exchange's next output. Raises TimeoutError, or the session's error when it has ended."""
         arrived = exchange.arrived
         if not arrived:
-            self.wait(exchange, lambda: bool(arrived), timeout)
+            self.wait(exchange, arrived.__len__, timeout)
         return arrived.popleft()
 
-    def wait(self, exchange: Exchange, ready: Callable[[], bool], timeout: float | None = None) -> None:
+    def wait(self, exchange: Exchange, ready: Callable[[], object], timeout: float | None = None) -> None:
         """Read, or let another thread read, until ``ready()``. Raises TimeoutError and the session's error."""
+        turn = self._turn
         while True:
-            with self._turn:
+            with turn:
                 exchange.waiting = True
-                try:
-                    while self._reading and not ready():
-                        if not self._turn.wait(timeout):
+                while self._reading and not ready():
+                    self._waiters += 1
+                    try:
+                        if not turn.wait(timeout):
                             raise TimeoutError
-                finally:
-                    exchange.waiting = False
+                    finally:
+                        self._waiters -= 1
+                        exchange.waiting = False
                 if ready():
+                    exchange.waiting = False
                     return
                 self._check()
-                self._check_for_backlog(exchange)
+                if len(self._exchanges) > len(exchange.open):
+                    self._check_for_backlog(exchange)
                 self._reading = True
-                exchange.waiting = True
             try:
                 self._read(timeout)
             finally:
-                with self._turn:
+                with turn:
                     self._reading = exchange.waiting = False
-                    self._turn.notify_all()
+                    if self._waiters:
+                        turn.notify_all()
 
     def delivered(self, output: ItemMessage) -> None:
         """The consumer has taken this output and asks for more; tells the host when half a window has been taken."""
@@ -182,16 +195,19 @@ class Caller:
         self.delivered(output)
 
     def _read(self, timeout: float | None) -> None:
+        """Take in what has arrived, waiting for the first message. What ends the session is kept in ``error``."""
         try:
-            message = self._link.recv(timeout)
+            self._dispatch(self._link.recv(timeout))
+            while (message := self._link.arrived()) is not None:
+                self._dispatch(message)
         except LinkClosed:
             self.fail(SessionClosed("the executor has ended the session", self._bank.first_undelivered))
-            return
         except SessionError as error:
             error.first_undelivered = self._bank.first_undelivered
             self.fail(error)
-            return
-        self._dispatch(message)
+        except AvlabError as error:  # a malformed or impossible message: this worker is not to be trusted further
+            self.fail(error)
+            self._link.close()
 
     def _dispatch(self, message: Message) -> None:
         if isinstance(message, ItemMessage):

@@ -69,7 +69,7 @@ class Executor:
         request, blobs, _, classes = self._request(target, None, limits)
         values = Values(classes=classes, pickle=pickle_argument)
         codec, meta, buffers = values.encode((args, {}))
-        item = ItemMessage(input=1, mode=Mode.CALL, method=method, codec=codec, meta=meta, buffers=buffers)
+        item = ItemMessage(input=1, mode=Mode.CALL, method=method, codec=codec, meta=meta, buffers=buffers, packed=True)
         for message in self._connection.execute(request, blobs, item):
             if isinstance(message, Log):
                 (on_log or print_log)(message)
@@ -210,5 +210,3 @@ def shared(config: RemoteExecutorConfig) -> Executor:
         if executor is None or executor._closed:
             executor = _shared[config] = connect(config)
         return executor
-
-

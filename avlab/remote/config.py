@@ -46,7 +46,9 @@ class RemoteExecutorConfig:
                 f"{self.protocol}: needs {_LATER[self.protocol]}, which this version does not have: use 'local:' or 'grpc://host:port'"
             )
         if self.protocol not in ("local", "grpc", "inproc"):
-            raise ConfigError(f"unknown protocol {self.protocol!r}: use 'local:', 'grpc://host:port' or 'grpcs://host:port'")
+            raise ConfigError(
+                f"unknown protocol {self.protocol!r}: use 'local:', 'grpc://host:port' or 'grpcs://host:port'"
+            )
         if self.protocol == "grpc" and not self.host:
             raise ConfigError("protocol 'grpc' needs a host: write for example grpc://127.0.0.1:7411")
         if not 0 < self.port < 65536:

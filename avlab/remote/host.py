@@ -33,7 +33,7 @@ class HostLink(Protocol):
 
     def send(self, message: Message) -> None: ...
     def recv(self, timeout: float | None = None) -> Message: ...
-    def arrived(self) -> Message | None: ...
+    def look(self) -> Message | None: ...
 
 
 class _Skip(BaseException):
@@ -140,7 +140,8 @@ class Host:
 
     def _call(self, message: ItemMessage) -> None:
         try:
-            args, kwargs = self._decode(message)
+            value = self._decode(message)
+            args, kwargs = value if message.packed else ((value,), {})
             self._in_user_code = True
             result = getattr(self._target, message.method)(*args, **kwargs)
             if inspect.iscoroutine(result):
@@ -178,8 +179,9 @@ class Host:
         """Number and send an output; waits for credit, gives way to a cancellation."""
         self._in_user_code = False
         self._settle()
-        while (incoming := self._link.arrived()) is not None:
-            self._take(incoming)
+        if not last:
+            while (incoming := self._link.look()) is not None:
+                self._take(incoming)
         while not self._bank.room:
             self._take(self._link.recv())
         if not last and self._bank.finished + 1 <= self._cancelled:

@@ -19,6 +19,9 @@ class Link(Protocol):
         """The next message. Raises TimeoutError after ``timeout`` seconds, LinkClosed (or a SessionError with the reason)
         at the end."""
 
+    def arrived(self) -> Message | None:
+        """A message that has been received already and needs no waiting, or None. Never raises."""
+
     def close(self) -> None:
         """End both directions and free what belongs to the link. Idempotent."""
 

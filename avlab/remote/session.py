@@ -187,12 +187,14 @@ class Session:
             self.on_log(log)
 
     def _ask(self, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange:
-        codec, meta, buffers = self._values.encode((args, kwargs))
-        message = ItemMessage(mode=mode, method=method, codec=codec, meta=meta, buffers=buffers)
+        packed = bool(kwargs) or len(args) != 1
+        codec, meta, buffers = self._values.encode((args, kwargs) if packed else args[0])
+        message = ItemMessage(mode=mode, method=method, codec=codec, meta=meta, buffers=buffers, packed=packed)
         exchange = Exchange()
         exchange.complete = True
         size = message.nbytes
-        self._caller.wait(exchange, lambda: self._caller.room_for(size))
+        if not self._caller.room_for(size):
+            self._caller.wait(exchange, lambda: self._caller.room_for(size))
         self._caller.submit(exchange, message)
         return exchange
 
@@ -238,4 +240,3 @@ class Session:
             if output.release is not None:
                 output.buffers = ()
                 output.release()
-

@@ -18,6 +18,7 @@ class Deadlines:
 
     def __init__(self, limits: Limits, clock: Clock, on_session_end: Callable[[str], None] | None = None) -> None:
         self._item, self._session = limits.item_timeout, limits.session_timeout
+        self.set = self._item is not None or self._session is not None
         self._clock, self._began = clock, clock()
         self._in_flight = 0
         self._waited = 0

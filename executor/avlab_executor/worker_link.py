@@ -70,17 +70,20 @@ class WorkerLink:
         while True:
             if self._logs:
                 return self._logs.popleft()
-            if self._link.buffered:
-                return self._received(self._link.recv())
+            message = self._link.arrived()
+            if message is not None:
+                return self._received(message)
             self._wait(timeout)
 
     def _wait(self, timeout: float | None) -> None:
         """Until something can be read: output first, then a message. Raises TimeoutError, WorkerDied, LimitExceeded."""
-        started = self._clock()
-        left = self._deadlines.left()
-        limit = min((x for x in (timeout, left) if x is not None), default=None)
+        limit = timeout
+        if self._deadlines.set:
+            started, left = self._clock(), self._deadlines.left()
+            limit = min((x for x in (timeout, left) if x is not None), default=None)
         ready = self._poll.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
-        self._deadlines.waited(self._clock() - started)
+        if self._deadlines.set:
+            self._deadlines.waited(self._clock() - started)
         readable = [fd for fd, _ in ready]
         for fd in readable:
             if fd in self._pipes:
@@ -153,7 +156,8 @@ class WorkerLink:
         """A message that has been read already, or None."""
         if self._logs:
             return self._logs.popleft()
-        return self._received(self._link.recv()) if self._link.buffered else None
+        message = self._link.arrived()
+        return None if message is None else self._received(message)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, when the link has been closed."""

@@ -102,6 +102,9 @@ class GrpcLink:
                 self._changed.notify_all()
             return message
 
+    def arrived(self) -> Message | None:
+        return self.recv() if self._arrived else None
+
     def _read(self) -> None:
         error: AvlabError = LinkClosed("the executor has ended the session")
         try:
@@ -180,7 +183,9 @@ class GrpcConnection:
     def _unary(self, method: str, data: bytes, timeout: float | None = 0) -> bytes:
         try:
             call = self._channel.unary_unary(f"/{SERVICE}/{method}")
-            reply: bytes = call(data, metadata=self._metadata, timeout=self._config.timeout if timeout == 0 else timeout)
+            reply: bytes = call(
+                data, metadata=self._metadata, timeout=self._config.timeout if timeout == 0 else timeout
+            )
         except grpc.RpcError as error:
             raise _translate(error, self._url) from None
         return reply
@@ -210,7 +215,9 @@ def _open_channel(config: RemoteExecutorConfig) -> grpc.Channel:
             try:
                 roots = Path(config.tls).read_bytes()
             except OSError as error:
-                raise ConfigError(f"tls={config.tls!r}: the file of authorities cannot be read: {error.strerror}") from None
+                raise ConfigError(
+                    f"tls={config.tls!r}: the file of authorities cannot be read: {error.strerror}"
+                ) from None
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), OPTIONS)
     if config.auth and not is_loopback(config.host):
         raise ConfigError(f"a token is not sent to {config.host} without TLS: use grpcs://{address}")

@@ -29,6 +29,8 @@ class LocalLink:
         self._decoder = Decoder()
         self._arrived: deque[Message] = deque()
         self._sending = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
 
@@ -59,21 +61,24 @@ class LocalLink:
 
     def recv(self, timeout: float | None = None) -> Message:
         while not self._arrived:
-            if timeout is not None and not _readable(self._socket, timeout):
+            if timeout is not None and not self._readable(timeout):
                 raise TimeoutError(f"nothing arrived within {timeout} s")
             self.fill()
         return self._arrived.popleft()
 
     def arrived(self) -> Message | None:
-        """A message that needs no waiting, or None."""
-        if not self._arrived and _readable(self._socket, 0):
+        return self._arrived.popleft() if self._arrived else None
+
+    def look(self) -> Message | None:
+        """A message that needs no waiting, read from the socket if need be, or None. Raises LinkClosed."""
+        if not self._arrived and self._readable(0):
             self.fill()
         return self._arrived.popleft() if self._arrived else None
 
-    @property
-    def buffered(self) -> bool:
-        """Whether a message has been read from the socket already."""
-        return bool(self._arrived)
+    def _readable(self, timeout: float) -> bool:
+        if self._socket.fileno() < 0:
+            raise LinkClosed("the link is closed")
+        return bool(self._poll.poll(timeout * 1000))
 
     def fill(self) -> None:
         """Read once from the socket (blocks when it is empty). Raises LinkClosed at its end, CodecError for garbage."""
@@ -96,11 +101,3 @@ class LocalLink:
         self._socket.close()
         with self._sending:
             self._memory.close()
-
-
-def _readable(sock: socket.socket, timeout: float) -> bool:
-    if sock.fileno() < 0:
-        raise LinkClosed("the link is closed")
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(timeout * 1000))
