@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from avlab.core.errors import BundleError, SecretRefused
@@ -103,7 +103,7 @@ class Label:
 
     def _longer(self, step: str, last: str) -> Label:
         trail = self.trail if self.deep else self.trail + (step if len(self.trail) < _LONG else "…")
-        return replace(self, trail=trail, last=last)
+        return Label(self.kind, self.name, self.owner, trail, last)
 
     @property
     def deep(self) -> bool:
@@ -113,12 +113,12 @@ class Label:
     @property
     def unnamed(self) -> Label:
         """The same place without a name of its own: keys, members of a set."""
-        return replace(self, last="")
+        return Label(self.kind, self.name, self.owner, self.trail)
 
     @property
     def variable(self) -> Label:
         """The captured variable that the value belongs to."""
-        return replace(self, trail="", last="")
+        return Label(self.kind, self.name, self.owner)
 
     def __str__(self) -> str:
         if not self.name and not self.trail:
