@@ -7,7 +7,7 @@ as one element of `Batch.messages`, so a byte stream is one endless Batch and a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from functools import lru_cache
@@ -274,6 +274,18 @@ def _item_from_proto(proto: Any, payload: memoryview) -> ItemMessage:
     if proto.HasField("failure"):
         item.failure = _from_proto(Failure, proto.failure, payload[:0])
     return item
+
+
+def split(payload: memoryview, sizes: Iterable[int]) -> list[Buffer]:
+    """The buffers of a payload. Raises CodecError when the sizes do not add up to it."""
+    buffers: list[Buffer] = []
+    position = 0
+    for size in sizes:
+        buffers.append(payload[position : position + size])
+        position += size
+    if position != len(payload):
+        raise CodecError(f"buffer sizes add up to {position} bytes, the payload has {len(payload)}")
+    return buffers
 
 
 _fraction = lru_cache(maxsize=256)(Fraction)

@@ -14,7 +14,7 @@ from typing import Protocol
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, LinkClosed, SessionClosed, SessionError
 from avlab.core.item import Item
-from avlab.core.message import MAX_ITEM, Credit, End, Failure, ItemMessage, Log, Message, Signal, SignalKind
+from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Signal, SignalKind
 from avlab.remote.delivery import CallerBank
 from avlab.remote.failure import restore
 from avlab.remote.link import Link

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from avlab.core.channel import ChannelClosed, Sender, open_channel
+from avlab.core.channel import ChannelClosed, Receiver, Sender, open_channel
 
 T = TypeVar("T")
 
@@ -67,7 +67,8 @@ async def astream(
         async for value in aiterate(lambda: make(items), cancel):
             yield value
         return
-    sender, receiver = open_channel(8)
+    ends: tuple[Sender[Any], Receiver[Any]] = open_channel(8)
+    sender, receiver = ends
     async with asyncio.TaskGroup() as group:
         feeding = group.create_task(_feed(items, sender))
         async for value in aiterate(lambda: make(receiver), cancel):

@@ -65,7 +65,9 @@ class Server:
         try:
             self.tier = self._embedded.pool().tier
             if self.tier == "process" and not config.allow_process:
-                raise TierUnavailable("this system can isolate workers only as plain processes: --allow-process accepts that")
+                raise TierUnavailable(
+                    "this system can isolate workers only as plain processes: --allow-process accepts that"
+                )
             # gRPC holds one thread per stream for its whole life; the rest are for short calls.
             self._threads = ThreadPoolExecutor(config.sessions + 8, thread_name_prefix="avlab-serve")
             self._grpc = grpc.server(self._threads, options=_SERVER_OPTIONS)
@@ -85,7 +87,9 @@ class Server:
                 return int(self._grpc.add_secure_port(address, credentials))
             return int(self._grpc.add_insecure_port(address))
         except RuntimeError:
-            raise ConfigError(f"cannot listen on {address}: is the port in use, or the address not of this machine?") from None
+            raise ConfigError(
+                f"cannot listen on {address}: is the port in use, or the address not of this machine?"
+            ) from None
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
@@ -148,10 +152,11 @@ class Server:
 
     def _execute(self, *kinds: BundleKind) -> Callable[[bytes], bytes]:
         def execute(data: bytes) -> bytes:
-            messages = decode_batch(data)
-            if len(messages) != 2 or not isinstance(messages[0], Open) or not isinstance(messages[1], ItemMessage):
-                raise CodecError("an Execute call carries Open and one item")
-            request, item = messages
+            match decode_batch(data):
+                case [Open() as request, ItemMessage() as item]:
+                    pass
+                case _:
+                    raise CodecError("an Execute call carries Open and one item")
             replies: list[bytes] = []
             try:
                 replies.extend(encoded(message) for message in one_item(self._start(request, kinds), item))

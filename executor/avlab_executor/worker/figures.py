@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from matplotlib._pylab_helpers import Gcf
 from matplotlib.backend_bases import FigureManagerBase, _Backend
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -28,14 +29,12 @@ class FigureCanvas(FigureCanvasAgg):
 
 
 @_Backend.export
-class _BackendPng(_Backend):  # type: ignore[misc]  # matplotlib ships no types here
+class _BackendPng(_Backend):
     FigureCanvas = FigureCanvas
     FigureManager = FigureManager
 
     @classmethod
     def show(cls, *_: Any, **__: Any) -> None:
-        from matplotlib import pyplot
-
-        for manager in list(pyplot._pylab_helpers.Gcf.get_all_fig_managers()):
+        for manager in Gcf.get_all_fig_managers():
             manager.show()
-        pyplot.close("all")
+        Gcf.destroy_all()

@@ -20,7 +20,7 @@ def prepare(link: Link) -> None:
     _link[:] = [link]
     sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", 8192, closefd=False), "utf-8", "replace", line_buffering=True)
     sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0, closefd=False), "utf-8", "replace", write_through=True)
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s:%(name)s:%(message)s", force=True)
     os.environ["MPLBACKEND"] = f"module://{__package__}.figures"
 
