@@ -49,6 +49,8 @@ def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: S
             entry(Descriptors())
             code = 0
     except SystemExit as end:
+        if isinstance(end.code, str):
+            sys.stderr.write(end.code + "\n")  # as the interpreter does
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001  shown on the worker's stderr; it must not run on in the zygote's code
         traceback.print_exc()

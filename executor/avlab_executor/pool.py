@@ -102,10 +102,12 @@ class Pool:
             self._closed = True
         self._ring()
         self._thread.join()
-        for worker in self._alive.values():
+        with self._lock:
+            alive = list(self._alive.values())
+        for worker in alive:
             worker.kill("cancelled")
         self._spawner.close()
-        for worker in self._alive.values():
+        for worker in alive:
             worker.lost("its pool was closed")
         for worker in self._waiting:
             worker.close()
@@ -157,11 +159,13 @@ class Pool:
             elif spawner.administrator:
                 uid = _FIRST_UID + next(self._uids) % _UIDS
             group = spawner.groups.make(str(number)) if spawner.groups else None
+            size, processes = asked.scratch or DEFAULT_SCRATCH, asked.processes is not None
+            profile = Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
+            return WorkerProcess(number, profile, group)
         except FileNotFoundError:  # the keeper has cleared up behind the zygote
             raise AvlabError(f"the process that starts workers has ended: {spawner.last_words()}") from None
-        size, processes = asked.scratch or DEFAULT_SCRATCH, asked.processes is not None
-        profile = Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
-        return WorkerProcess(number, profile, group)
+        except OSError as error:
+            raise AvlabError(f"no worker can be started here: {error}; close sessions or raise the limit") from None
 
     # The pool's own thread: hears the zygote, refills, watches.
 
@@ -172,7 +176,7 @@ class Pool:
             return  # the bell is ringing already, or the pool is closed
 
     def _run(self) -> None:
-        next_scratch = 0.0
+        thorough_at = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self._ear, selectors.EVENT_READ)
             heard = self._spawner
@@ -188,9 +192,9 @@ class Pool:
                     heard = self._spawner
                     selector.register(heard.control, selectors.EVENT_READ)
                 now = time.monotonic()
-                self._look(at_scratch=now >= next_scratch)
-                if now >= next_scratch:
-                    next_scratch = now + watch.SCRATCH_SECONDS
+                self._look(thoroughly=now >= thorough_at)
+                if now >= thorough_at:
+                    thorough_at = now + watch.THOROUGH_SECONDS
 
     def _refill(self) -> None:
         while len(self._waiting) < self._warm and not self._spawner.ended and not self._closed:
@@ -228,9 +232,9 @@ class Pool:
         intervals = [watch.interval(worker) for worker in self._at_work()]
         return min((seconds for seconds in intervals if seconds is not None), default=None)
 
-    def _look(self, at_scratch: bool) -> None:
+    def _look(self, thoroughly: bool) -> None:
         for worker in self._at_work():
-            watch.look(worker, at_scratch)
+            watch.look(worker, thoroughly)
 
     def _at_work(self) -> list[WorkerProcess]:
         with self._lock:

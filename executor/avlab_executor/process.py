@@ -32,22 +32,26 @@ class WorkerProcess:
     """
 
     def __init__(self, number: int, profile: Profile, group: cgroup.Group | None = None) -> None:
-        self.number, self.profile, self.tier = number, profile, profile.tier
-        self.inbox, self.outbox = Region.create(), Region.create()
+        self.number, self.profile, self.tier, self.group = number, profile, profile.tier, group
         self.limits = Limits()
         self.pid = 0
-        self.group = group
-        self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.stdout, self._far_stdout = os.pipe()
-        self.stderr, self._far_stderr = os.pipe()
+        with contextlib.ExitStack() as undo:
+            self.inbox = Region.create()
+            undo.callback(self.inbox.close)
+            self.outbox = Region.create()
+            undo.callback(self.outbox.close)
+            self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            undo.callback(self._far.close)
+            undo.callback(self.socket.close)
+            self.stdout, self._far_stdout = _pipe(undo)
+            self.stderr, self._far_stderr = _pipe(undo)
+            undo.pop_all()
         self._handle = -1
         self._asked: tuple[str, str] | None = None
         self._exit: Exit | None = None
         self._started, self._ended = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._closed = False
-        os.set_blocking(self.stdout, False)
-        os.set_blocking(self.stderr, False)
 
     def give_far_ends(self, give: Callable[[list[int]], None]) -> None:
         """Hand the worker's descriptors (stdout, stderr, session, inbox, outbox) over: only it keeps them, so its end is seen."""
@@ -185,3 +189,12 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose reading end does not block."""
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    os.set_blocking(ends[0], False)
+    return ends

@@ -91,6 +91,8 @@ class Spawner:
 
     def last_words(self) -> str:
         """The last line that keeper or zygote wrote to standard error."""
+        if self._errors.closed:
+            return "it was closed"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "without a word"

@@ -10,7 +10,9 @@ from avlab_executor.sandbox import scratch
 from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, LANDLOCK
 
 MEMORY_SECONDS = 0.05
-SCRATCH_SECONDS = 1.0
+THOROUGH_SECONDS = 1.0
+# In the other tier the kernel counts them.
+MOST_THREADS = 1024
 
 _INHERITED = 64 << 20  # what a fork of the zygote shares with it and still counts as its own
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -20,27 +22,30 @@ def interval(worker: WorkerProcess) -> float | None:
     """Seconds between two looks at a worker; None if the kernel enforces all its limits."""
     if worker.profile.processes or worker.group is None:
         return MEMORY_SECONDS
-    return SCRATCH_SECONDS if worker.tier == LANDLOCK else None
+    return THOROUGH_SECONDS if worker.tier == LANDLOCK else None
 
 
-def look(worker: WorkerProcess, at_scratch: bool) -> None:
-    """Kill a worker that is over a limit. at_scratch: measure its scratch folder too."""
+def look(worker: WorkerProcess, thoroughly: bool) -> None:
+    """Kill a worker that is over a limit. thoroughly: look at its scratch folder and threads too."""
     if worker.profile.processes or worker.group is None:
-        memory, cpu = _usage(worker.pid, worker.inbox.size + worker.outbox.size)
+        memory, cpu = _usage(worker)
         limits = worker.limits
         if limits.memory and memory > limits.memory:
             worker.kill("oom")
         elif limits.cpu_seconds and cpu > limits.cpu_seconds:
             worker.kill("cpu")
-    if at_scratch and worker.tier == LANDLOCK:
+    if thoroughly and worker.tier == LANDLOCK:
         bound = worker.limits.scratch or DEFAULT_SCRATCH
         if scratch.usage(worker.profile.scratch, bound) >= bound:
             worker.kill_saying("output", f"scratch limit of {size(bound)} reached")
+        elif _threads(worker.pid) > MOST_THREADS:
+            worker.kill_saying("oom", f"limit of {MOST_THREADS} threads reached")
 
 
-def _usage(pid: int, regions: int) -> tuple[int, float]:
-    """Memory that only these processes use, in bytes, and CPU seconds, of a process and all below it."""
-    memory, ticks, pending = 0, 0, [pid]
+def _usage(worker: WorkerProcess) -> tuple[int, float]:
+    """Memory that only this session uses, in bytes, and CPU seconds, of a worker and all processes below it."""
+    regions = worker.inbox.size + worker.outbox.size
+    memory, ticks, pending = 0, 0, [worker.pid]
     while pending:
         one = pending.pop()
         try:
@@ -50,9 +55,24 @@ def _usage(pid: int, regions: int) -> tuple[int, float]:
             with open(f"/proc/{one}/stat") as file:
                 fields = file.read().rpartition(")")[2].split()
             ticks += sum(map(int, fields[11:15]))  # its own and those of children it has waited for
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/children") as file:
-                    pending += map(int, file.read().split())
-        except (FileNotFoundError, ProcessLookupError, KeyError):
-            continue  # it has just ended
+            if worker.profile.processes:
+                pending += _children(one)
+        except (OSError, KeyError):  # it has just ended
+            continue
     return memory, ticks / _TICKS
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as file:
+            found += map(int, file.read().split())
+    return found
+
+
+def _threads(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("Threads:")), 0)
+    except OSError:  # it has just ended
+        return 0

@@ -104,14 +104,15 @@ def _run(nest: Nest, control: socket.socket, config: dict[str, Any], keeper: int
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() not in (keeper, 0):
         return
+    gc.disable()  # nothing that imports make is garbage
     nest.build(config["folders"])
     for name in config["preload"]:
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)
     module, _, function = config["entry"].partition(":")
     entry: Entry = getattr(importlib.import_module(module), function)
-    gc.collect()
     gc.freeze()
+    gc.enable()
     _tell(control, ready=True)
     _Zygote(nest, control, entry).serve()
 

@@ -10,11 +10,11 @@ UID = 12345
 
 
 def main(tier: str, secret: str) -> None:
+    from avlab_executor.pool import Pool
     from sandbox_attempts import ATTEMPTS
     from sandbox_host import HERE, Conversation
 
     from avlab.remote.limits import Limits
-    from avlab_executor.pool import Pool
 
     wrong, limits = [], Limits(memory="512M", scratch="8M") if tier == "namespaces" else Limits(memory="512M")
     facts = {

@@ -127,6 +127,15 @@ def test_closing_is_idempotent_and_ends_everything():
 
 
 @pytest.mark.parametrize("tier", TIERS)
+def test_a_zygote_has_one_thread_whatever_it_imports(tier):
+    with Pool(tier, entry="sandbox_errands:main", paths=[HERE], preload=("numpy", "av")) as pool:
+        pool.acquire().close()
+        with open(f"/proc/{pool._spawner._process.pid}/task/{pool._spawner._process.pid}/children") as file:
+            status = Path(f"/proc/{int(file.read())}/status").read_text()
+        assert "Threads:\t1\n" in status
+
+
+@pytest.mark.parametrize("tier", TIERS)
 def test_a_zygote_that_dies_takes_its_workers_and_is_replaced(tier):
     with Pool(tier, entry="sandbox_errands:main", paths=[HERE], preload=()) as pool:
         conversation = Conversation(pool.acquire())
@@ -150,18 +159,22 @@ def test_an_entry_that_cannot_be_imported_is_named():
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_killed_host_frees_its_workers(tier, tmp_path):
+@pytest.mark.parametrize("heir", [False, True], ids=["alone", "with a child that keeps its descriptors"])
+def test_a_killed_host_frees_its_workers(tier, heir):
     code = f"""
         import json, os, sys, time
         from avlab_executor.pool import Pool
         pool = Pool({tier!r}, entry="sandbox_errands:main", paths=[{HERE!r}], preload=())
         workers = [pool.acquire() for _ in range(2)]
         groups = pool._spawner.groups
-        print(json.dumps([[w.pid for w in workers], pool._spawner._process.pid, pool._spawner.folder, groups and groups.folder]), flush=True)
+        child = os.fork() if {heir} else 0
+        if {heir} and not child:
+            time.sleep(60)
+        print(json.dumps([child, [w.pid for w in workers], pool._spawner._process.pid, pool._spawner.folder, groups and groups.folder]), flush=True)
         time.sleep(60)
     """
     host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
-    workers, keeper, *folders = json.loads(host.stdout.readline())
+    child, workers, keeper, *folders = json.loads(host.stdout.readline())
     handles = [os.pidfd_open(pid) for pid in (*workers, keeper)]
     host.kill()
     killed = time.monotonic()
@@ -172,6 +185,8 @@ def test_a_killed_host_frees_its_workers(tier, tmp_path):
         os.close(handle)
     wait_for(lambda: not any(folder and os.path.exists(folder) for folder in folders))
     assert time.monotonic() - killed < FREED_WITHIN
+    if child:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_the_host_imports_none_of_what_workers_need():
@@ -230,3 +245,12 @@ def test_a_worker_that_cannot_be_locked_says_why(tmp_path):
         pytest.raises(TierUnavailable, match="no Landlock today"),
     ):
         pool.acquire(Limits(memory="64M"))
+
+
+def test_the_process_tier_limits_resources_only():
+    with Pool("process", entry="sandbox_attempts:main", paths=[HERE], preload=()) as pool:
+        assert pool.tier == "process"
+        worker = pool.acquire(Limits(memory="1G"))
+        assert worker.exited(5).text == "exit code 1"  # the attack code has noticed that nothing confines it
+        assert b"runs in a locked worker only" in os.read(worker.stderr, 1000)
+        worker.close()

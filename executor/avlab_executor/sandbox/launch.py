@@ -20,7 +20,7 @@ def command(function: str, import_path: Sequence[str], *arguments: str) -> list[
     """The command line of an interpreter that sets its import path and calls ``function`` ("module:name") with strings."""
     module, _, name = function.partition(":")
     code = f"import sys; sys.path[:] = {list(import_path)!r}; from {module} import {name}; {name}(*sys.argv[1:])"
-    return [sys.executable, "-I", "-B", "-c", code, *arguments]
+    return [sys.executable, "-I", "-c", code, *arguments]
 
 
 def environment() -> dict[str, str]:
