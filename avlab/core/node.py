@@ -33,6 +33,10 @@ class Shape(enum.Enum):
 
 def shape_of(node: object) -> Shape:
     """The shape of a node. Raises PipelineError for an object with none of ``process``, ``stream`` and ``items``."""
+    if isinstance(node, type):
+        raise PipelineError(
+            f"{node.__qualname__} is a class: put an instance, {node.__qualname__}(), into the pipeline"
+        )
     if callable(getattr(node, "stream", None)):
         return Shape.STREAM
     function = _definition(node)
@@ -46,10 +50,6 @@ def shape_of(node: object) -> Shape:
         return Shape.FUNCTION
     if callable(getattr(node, "items", None)):
         return Shape.SOURCE
-    if isinstance(node, type):
-        raise PipelineError(
-            f"{node.__qualname__} is a class: put an instance, {node.__qualname__}(), into the pipeline"
-        )
     raise PipelineError(f"{node!r} is not a node: it has neither process(value) nor items()")
 
 

@@ -110,14 +110,10 @@ def is_node(element: object) -> bool:
 
 
 def _real(element: Any) -> Any:
-    if not isinstance(element, type):
-        proxied = getattr(element, "__avlab_node__", None)
-        node = element if proxied is None else proxied()
-        shape_of(node)
-        return node
-    raise PipelineError(
-        f"{element.__qualname__} is a class: put an instance, {element.__qualname__}(), into the pipeline"
-    )
+    proxied = None if isinstance(element, type) else getattr(element, "__avlab_node__", None)
+    node = element if proxied is None else proxied()
+    shape_of(node)  # refuses classes
+    return node
 
 
 def _is_iterable(element: object) -> bool:
