@@ -141,4 +141,8 @@ def _config(url: str) -> Any:
     return importlib.import_module("avlab.remote.config").RemoteExecutorConfig.from_url(url)
 
 
-join.pipeline, join.config = staticmethod(_pipeline), staticmethod(_config)
+def _place(node: object, config: Any) -> Any:
+    return importlib.import_module("avlab.remote.nodes").place(node, config)
+
+
+join.pipeline, join.config, join.place = staticmethod(_pipeline), staticmethod(_config), staticmethod(_place)

@@ -38,8 +38,8 @@ def leaves_nothing_behind() -> Iterator[None]:
 def close_shared() -> None:
     """End what lives as long as the process: the executors that nodes share and the loop thread, where they were used."""
     client, portal = sys.modules.get("avlab.remote.client"), sys.modules.get("avlab.flow.portal")
-    for executor in list(client._shared.values()) if client else ():
-        executor.close()
+    if client:
+        client.close_shared()
     if portal:
         portal.portal.close()
 

@@ -39,8 +39,7 @@ def pipeline(steps: list[str], on: str | None = None) -> Any:
         source, *nodes, sink = steps
         built = [build(text) for text in nodes]
         if on:
-            executor = avlab.RemoteExecutorConfig.from_url(on)
-            built = [executor.place(node) for node in built]
+            built = [node.on(on) for node in built]
         return avlab.Pipeline([avlab.FileSource(source), *built, avlab.FileSink(sink)])
     if on:
         raise ConfigError("--on places nodes given on the command line; in a spec each node says where it runs")

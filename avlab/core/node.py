@@ -153,9 +153,7 @@ class Node:
 
     def on(self, config: Any) -> Any:
         """A copy of this node that runs where ``config`` (a RemoteExecutorConfig or a URL) says."""
-        if isinstance(config, str):
-            config = join.config(config)
-        return config.place(self)
+        return join.place(self, join.config(config) if isinstance(config, str) else config)
 
     def __rshift__(self, other: object) -> Any:
         return join.pipeline([self, other])
@@ -173,6 +171,7 @@ class join:
 
     pipeline: ClassVar[Callable[[list[object]], Any]]
     config: ClassVar[Callable[[str], Any]]
+    place: ClassVar[Callable[[object, Any], Any]]
 
 
 def parameters(cls: type) -> dict[str, tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from avlab.core.channel import Keep, Policy, Receiver, Sender, open_channel
 from avlab.core.clock import Clock
 from avlab.core.errors import PipelineError
 from avlab.core.item import Item
-from avlab.core.node import Shape, shape_of
+from avlab.core.node import Shape, join, shape_of
 from avlab.flow.portal import Portal, Scope
 from avlab.flow.stage import Joint, Outlet, Stage, Step
 from avlab.flow.structure import Row, Tee, label, names
@@ -79,7 +79,7 @@ class Plan:
 
     def _step(self, node: Any) -> Step:
         remote = getattr(node, "remote", None)
-        placed = node if remote is None else remote.place(node)
+        placed = node if remote is None else join.place(node, remote)
         if shape_of(placed) is Shape.STREAM and self._live and getattr(placed, "live", False) is None:
             placed.live = True
         step = Step(self._names[id(node)], node, placed)

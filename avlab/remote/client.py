@@ -210,3 +210,12 @@ def shared(config: RemoteExecutorConfig) -> Executor:
         if executor is None or executor._closed:
             executor = _shared[config] = connect(config)
         return executor
+
+
+def close_shared() -> None:
+    """End the executors that nodes of this process share; the next use connects again."""
+    with _sharing:
+        executors = list(_shared.values())
+        _shared.clear()
+    for executor in executors:
+        executor.close()

@@ -94,12 +94,6 @@ class RemoteExecutorConfig:
         assert isinstance(self.limits, Limits)  # __post_init__ has made it so
         return replace(self, tier=tier, limits=make_limits({**self.limits.given(), **changed}))
 
-    def place(self, node: object) -> Any:
-        """The node as a remote one that runs where this config says."""
-        from avlab.remote.nodes import RemoteObjectExecutionNode  # nodes stand on the client, which reads configs
-
-        return RemoteObjectExecutionNode(node, self)
-
 
 def make_limits(given: Mapping[str, Any]) -> Limits:
     """Limits from names and values. Raises ConfigError naming an unknown one."""

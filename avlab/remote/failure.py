@@ -6,14 +6,13 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-import avlab
 from avlab.core import errors
 from avlab.core.errors import AvlabError, LimitExceeded, NodeError, WorkerDied, nearest_builtin, remote_error
 from avlab.core.item import Item
 from avlab.core.message import Failure
 
 MAX_TEXT = 64 << 10
-_OWN = str(Path(avlab.__file__).parent)
+_OWN = str(Path(errors.__file__).parents[1])
 
 
 def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleType, ...] = ()) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -118,6 +119,13 @@ class SerializedClassExecutorNode(Node):
     def process(self, value: Any) -> Any:
         """The method's result for this value. Raises RemoteError, WorkerDied."""
         return shared(self._config).execute(self._target, self._method, value, **self._limits)
+
+
+def place(node: object, config: RemoteExecutorConfig | str) -> RemoteObjectExecutionNode:
+    """The node as one that runs where ``config`` says; where it runs does not travel with it."""
+    plain = copy.copy(node)
+    vars(plain).pop("remote", None)
+    return RemoteObjectExecutionNode(plain, config)
 
 
 def _config(config: RemoteExecutorConfig | str | None) -> RemoteExecutorConfig:
