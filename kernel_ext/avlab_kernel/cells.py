@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -12,8 +12,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from .classes import remote_class, replaced
 from .functions import RemoteFunction
+from .home import Home
+from .outlines import outline
 from .proxy import original_of
-from .sessions import Home
 from .tracebacks import CannotBeRemote, begin_in
 
 HOOK = "__avlab_definition__"
@@ -33,63 +34,79 @@ class Cell:
         self.text = f"#{line}\n" + shell.transform_cell(body)
         if body.lstrip().startswith("%%"):
             raise UsageError("%%remote must be the only cell magic of its cell: %%time and its like go above it")
-        self.filename = shell.compile.cache(self.text, shell.execution_count, raw_code=f"#{line}\n{body}")
-        self._home = replace(home, sources={self.filename: self.text})
+        number = shell.displayhook.prompt_count
+        self.filename = shell.compile.cache(self.text, number, raw_code=f"#{line}\n{body}")
+        self.home = replace(home, sources={self.filename: self.text})
         self.defined: dict[str, Any] = {}
 
     def run(self) -> None:
         """Execute it. What it raises is shown with a traceback that starts in the cell."""
         __tracebackhide__ = True
-        tree = self._shell.transform_ast(self._parsed())
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        parts: list[tuple[ast.Module | ast.Interactive, str]] = [(tree, "exec")]
-        if last is not None:
-            parts.append((ast.Interactive([last]), "single"))
-        codes = [self._shell.compile(part, self.filename, mode) for part, mode in parts]
-        before = {name: id(value) for name, value in self.names.items()}
+        known = {id(value) for value in self.names.values()}
         self.names[HOOK] = lambda name: _Definition(self, name)
         try:
-            for code in codes:
+            for code in self._codes():
                 exec(code, self._shell.user_global_ns, self.names)
         except BaseException as error:
             begin_in(self._shell, error, self.filename)
             raise
         finally:
             self.names.pop(HOOK, None)
-            self._adopt_the_rest(before)
+            self._adopt_the_rest(known)
 
-    def _parsed(self) -> ast.Module:
+    def _codes(self) -> list[CodeType]:
+        """The cell, and its last expression on its own, which is displayed."""
         try:
-            tree: ast.Module = self._shell.compile.ast_parse(self.text, filename=self.filename)
+            tree = self._tree()
+            _Definitions().visit(tree)
+            tree = self._shell.transform_ast(ast.fix_missing_locations(tree))
+            parts: list[tuple[ast.Module | ast.Interactive, str]] = [(tree, "exec")]
+            if tree.body and isinstance(tree.body[-1], ast.Expr):
+                parts.append((ast.Interactive([tree.body.pop()]), "single"))
+            return [self._shell.compile(part, self.filename, mode) for part, mode in parts]
         except SyntaxError as error:
             if "await" in (error.msg or "") or "async" in (error.msg or ""):
                 error.msg = f"{error.msg}: a %%remote cell defines; await in the next cell"
             raise
-        _Definitions().visit(tree)
-        return ast.fix_missing_locations(tree)
+
+    def outline(self) -> None:
+        """Do not execute it: bind its names to proxies of what its text defines."""
+        try:
+            tree = self._tree()
+        except SyntaxError as error:
+            begin_in(self._shell, error, self.filename)
+            raise
+        for name, value in outline(tree, self.filename).items():
+            old = self.names.get(name)
+            self.adopt(name, value)
+            replaced(old)
+
+    def _tree(self) -> ast.Module:
+        tree: ast.Module = self._shell.compile.ast_parse(self.text, filename=self.filename)
+        return tree
 
     def adopt(self, name: str, value: Any) -> None:
         """Bind ``name`` to the remote twin of what the cell defined. Raises CannotBeRemote; then the name is not bound."""
         try:
             self.names[name] = proxy = self._remote(name, value)
         except CannotBeRemote:
-            del self.names[name]
+            self.names.pop(name, None)
             raise
         if proxy is not value:
             self.defined[name] = proxy
 
     def _remote(self, name: str, value: Any) -> Any:
         if isinstance(value, type):
-            return remote_class(value, self._home)
+            return remote_class(value, self.home)
         if callable(value):
-            return RemoteFunction(value, self._home)
+            return RemoteFunction(value, self.home)
         kind = type(value).__name__
         raise CannotBeRemote(f"{name} cannot be remote: its decorators made a {kind} of it, neither class nor function")
 
-    def _adopt_the_rest(self, before: dict[str, int]) -> None:
+    def _adopt_the_rest(self, known: set[int]) -> None:
         """Lambdas, and classes made by calls, that the cell bound to names."""
         for name, value in list(self.names.items()):
-            if before.get(name) == id(value) or name.startswith("_") or original_of(value) is not None:
+            if id(value) in known or name.startswith("_") or original_of(value) is not None:
                 continue
             function = isinstance(value, FunctionType) and value.__code__.co_filename == self.filename
             cls = isinstance(value, type) and value.__module__ == self.names["__name__"]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import abc
-import copyreg
 import enum
+import functools
 import inspect
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 from avlab.core.node import Node, bind_parameters, parameters
-from avlab.remote.construct import Construct, same
+from avlab.remote.construct import Construct
 
 from .handle import Handle
-from .nodes import configured
+from .home import Arguments, Home, SourceHome
 from .operators import attribute, stub
 from .proxy import STATE, Remote, handle_of
-from .sessions import Home
-from .tracebacks import CannotBeRemote
+from .tracebacks import CannotBeRemote, WrongArguments
 
 # fmt: off
 HERE = frozenset({
@@ -65,15 +65,15 @@ class RemoteClass(type):
         kind = cls.__avlab__
         if abstract := getattr(cls, "__abstractmethods__", None):
             raise CannotBeRemote(f"{cls.__name__} is abstract: {', '.join(sorted(abstract))} must be defined first")
+        arguments: Arguments = (args, kwargs)
         if kind.settings:
-            target = configured(kind.original, bind_parameters(kind.original, args, kwargs))
+            arguments = (), bind_parameters(kind.original, args, kwargs)
         else:
             try:
                 _signature(kind).bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{cls.__name__}(): {error}") from None
-            target = Construct(kind.original, args, kwargs)
-        return _instance(cls, target, args, kwargs)
+                raise WrongArguments(f"{cls.__name__}(): {error}") from None
+        return _instance(cls, lambda: kind.home.instance(kind.original, arguments, kind.settings), args, kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, cls.__avlab__.original)
@@ -98,10 +98,6 @@ class RemoteClass(type):
 
 class RemoteABC(RemoteClass, abc.ABCMeta):
     """The type of remote classes whose original's type is ABCMeta."""
-
-
-for _meta in (RemoteClass, RemoteABC):  # as an argument or captured value, the original travels
-    copyreg.pickle(_meta, lambda cls: (same, (cls.__avlab__.original,)))
 
 
 def is_value_type(cls: type) -> bool:
@@ -184,7 +180,8 @@ def _forwarded(name: str, value: Any, kind: Kind) -> Any:
     if isinstance(value, classmethod | staticmethod):
         return _Shared(name, value)
     if hasattr(value, "__get__"):
-        return stub(name, value, handle_of) if callable(value) else attribute(name, value, handle_of)
+        method = callable(value) or isinstance(value, functools.partialmethod)
+        return stub(name, value, handle_of) if method else attribute(name, value, handle_of)
     return _Shared(name, value) if callable(value) else None
 
 
@@ -206,7 +203,7 @@ class _Shared:
     def __get__(self, value: Any, owner: Any) -> Any:
         if value is not None:
             return MethodType(self._instance, value)
-        if self._makes(owner.__avlab__.original):
+        if self._makes(owner.__avlab__.original) and not isinstance(owner.__avlab__.home, SourceHome):
             return MethodType(self._alternative, owner)
         return MethodType(self._class, owner)
 
@@ -216,11 +213,14 @@ class _Shared:
 
     def _alternative(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
         """A constructor by another name, known by ``-> Self``: makes an instance in a session of its own."""
-        return _instance(cls, Construct(getattr(cls.__avlab__.original, self._name), args, kwargs), args, kwargs)
+        maker = getattr(cls.__avlab__.original, self._name)
+        return _instance(cls, lambda: Construct(maker, args, kwargs), args, kwargs)
 
 
 def _shared_handle(cls: Any, name: str) -> Handle:
     kind: Kind = cls.__avlab__
+    if isinstance(kind.home, SourceHome):
+        raise CannotBeRemote(f"{cls.__qualname__}.{name.removeprefix(SHARED)}: its cell runs elsewhere; call it on an instance")
     if kind.shared is None:
         original = kind.original
         names = [n for n in dir(cls) if isinstance(inspect.getattr_static(cls, n), _Shared)]
@@ -230,11 +230,11 @@ def _shared_handle(cls: Any, name: str) -> Handle:
     return kind.shared
 
 
-def _instance(cls: Any, target: Construct, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An instance of a remote class whose session will hold what ``target`` makes."""
+def _instance(cls: Any, make: Callable[[], object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An instance of a remote class whose session will hold what ``make`` packs."""
     kind: Kind = cls.__avlab__
     shown = ", ".join([_short(v) for v in args] + [f"{n}={_short(v)}" for n, v in kwargs.items()])
-    handle = Handle(kind.home, cls.__qualname__, f"{cls.__qualname__}({shown})", lambda: target)
+    handle = Handle(kind.home, cls.__qualname__, f"{cls.__qualname__}({shown})", make)
     value = object.__new__(cls)
     object.__setattr__(value, STATE, handle)
     kind.home.desk.adopt(value, handle)

@@ -14,8 +14,8 @@ from avlab.remote.construct import same
 
 from . import nodes
 from .handle import Handle
+from .home import Home
 from .operators import stub
-from .sessions import Home
 
 
 class RemoteFunction:
@@ -32,7 +32,7 @@ class RemoteFunction:
         name = getattr(original, "__name__", type(original).__name__)
         # A node calls it through ``process``, everybody else through ``function``: one session serves both.
         self._node = _as_node(original)
-        self._handle = Handle(home, name, name, lambda: original if self._node is None else self._node)
+        self._handle = Handle(home, name, name, lambda: home.function(original, self._node is not None))
         self._call = stub("__call__" if self._node is None else "function", original, self._find)
         home.desk.adopt(self, self._handle)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from avlab.core.clock import monotonic
 from avlab.core.errors import AvlabError, CodecError, RemoteError, SessionError
 
 if TYPE_CHECKING:
-    from .sessions import Home
+    from .home import Home
 
 KEEP_ALIVE = 0.1
 """Seconds between wake-ups of a loop that awaits a remote call: an idle loop does not notice the stop button."""
@@ -36,6 +37,7 @@ class Handle:
         self.home, self.name, self.made = home, home.label or name, made
         self.feed = home.desk.outputs.feed(self.name)
         self._make = make
+        self.node: weakref.ref[Any] | None = None  # strong, it would keep the owner alive
         self._lock = threading.RLock()
         self._session: Any = None
         self._over: str | None = None
@@ -90,20 +92,23 @@ class Handle:
         """Call a method over there; ``owner`` stands for the object itself in arguments and in the result."""
         session = self.session()
         with self._noticing():
-            return self._received(session.call(method, *self._sent(args, owner), **kwargs), owner)
+            args, kwargs = self._sent(args, kwargs, owner)
+            return self._received(session.call(method, *args, **kwargs), owner)
 
     def iterate(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
         """Iterate what a method over there yields, one value at a time."""
         session = self.session()
         with self._noticing():
-            for value in session.iterate(method, *self._sent(args, owner), **kwargs):
+            args, kwargs = self._sent(args, kwargs, owner)
+            for value in session.iterate(method, *args, **kwargs):
                 yield self._received(value, owner)
 
     async def acall(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """`call` for coroutines."""
         session = self.session()
         with self._noticing(), _stoppable():
-            return self._received(await session.acall(method, *self._sent(args, owner), **kwargs), owner)
+            args, kwargs = self._sent(args, kwargs, owner)
+            return self._received(await session.acall(method, *args, **kwargs), owner)
 
     async def aiterate(
         self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]
@@ -111,11 +116,16 @@ class Handle:
         """`iterate` for coroutines."""
         session = self.session()
         with self._noticing(), _stoppable():
-            async for value in session.aiterate(method, *self._sent(args, owner), **kwargs):
+            args, kwargs = self._sent(args, kwargs, owner)
+            async for value in session.aiterate(method, *args, **kwargs):
                 yield self._received(value, owner)
 
-    def _sent(self, args: Sequence[Any], owner: object) -> list[Any]:
-        return [self._itself if value is owner else value for value in args]
+    def _sent(self, args: Sequence[Any], kwargs: dict[str, Any], owner: object) -> tuple[list[Any], dict[str, Any]]:
+        def sent(value: Any) -> Any:
+            # A class travels as what it was made of.
+            return self._itself if value is owner else value.__avlab__.original if is_remote_class(value) else value
+
+        return [sent(value) for value in args], {name: sent(value) for name, value in kwargs.items()}
 
     def _received(self, value: Any, owner: object) -> Any:
         return owner if value is self._itself else value
@@ -128,6 +138,11 @@ class Handle:
         except SessionError as error:
             self._over = self._over or str(error)
             raise
+
+
+def is_remote_class(value: object) -> bool:
+    """Whether a value is a remote class."""
+    return isinstance(value, type) and hasattr(type(value), "__avlab_stands_for__")
 
 
 def _reason(session: Any) -> str:

@@ -12,8 +12,9 @@ from avlab.remote.imports import reload_changed
 
 from . import options, reports
 from .cells import Cell
+from .home import Home, SourceHome
 from .proxy import original_of
-from .sessions import Desk, Home, check_url
+from .sessions import Desk
 
 
 @magics_class
@@ -46,15 +47,18 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         if given.pip:
             raise UsageError("%%remote --pip: executors cannot install packages yet; use what is installed there")
         base = Path.cwd()
-        home = Home(
-            self.desk, base, on=check_url(given.on), files=tuple(given.files), label=given.name, limits=options.limits(given)
-        )
+        settings = {"on": options.url(given), "files": given.files, "label": given.name, "limits": options.limits(given)}
         reload_changed(base)
-        cell = Cell(self.shell, home, f"%%remote {line}", body)
-        cell.run()
+        if given.remote_imports:
+            home: Home = SourceHome(self.desk, base, **settings, state=self.shell.user_ns)
+            cell = Cell(self.shell, home, f"%%remote {line}", body)
+            cell.outline()
+        else:
+            cell = Cell(self.shell, Home(self.desk, base, **settings), f"%%remote {line}", body)
+            cell.run()
         if given.explain:
             for name, proxy in cell.defined.items():
-                print(f"{name}:\n{home.pack(original_of(proxy)).explain()}\n")  # noqa: T201
+                print(f"{name}:\n{cell.home.pack(original_of(proxy)).explain()}\n")  # noqa: T201
 
     @line_magic  # type: ignore[untyped-decorator]
     def avlab(self, line: str) -> object:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from avlab.core.errors import PipelineError
 from avlab.core.node import consumes
-from avlab.remote.construct import Construct
 from avlab.remote.nodes import RemoteNode
 
 from .handle import Handle
@@ -15,11 +16,25 @@ from .handle import Handle
 
 def node_of(owner: object, handle: Handle, like: object) -> Any:
     """The node of a remote object. ``like`` has the annotations of its class; ``owner`` lives as long as the node."""
+    node = handle.node() if handle.node is not None else None
+    if node is not None:
+        return node  # one object is one node, however often it is asked for
     if callable(getattr(like, "process", None)):
-        return _Remote(owner, handle, consumes(like))
-    if callable(getattr(like, "items", None)):
-        return _Source(owner, handle)
-    raise PipelineError(f"{handle.made} is not a node: it has neither process(value) nor items()")
+        node = _Remote(owner, handle, consumes(like))
+    elif callable(getattr(like, "items", None)):
+        node = _Source(owner, handle)
+    else:
+        raise PipelineError(f"{handle.made} is not a node: it has neither process(value) nor items()")
+    handle.node = weakref.ref(node)
+    return node
+
+
+def likeness(original: type) -> object:
+    """An object with the annotations of the class's node methods and nothing else: none of its own code runs here."""
+    names = ("process", "items", "consumes")
+    found = {n: inspect.getattr_static(original, n) for n in names if hasattr(original, n)}
+    like: object = type(original.__name__, (), {"__qualname__": original.__qualname__, **found})()
+    return like
 
 
 class _Remote(RemoteNode):
@@ -40,26 +55,3 @@ class _Source:
     def items(self) -> Iterator[Any]:
         """The values that the object's ``items`` yields."""
         return self._handle.iterate(self._owner, "items", (), {})
-
-
-_CODE = compile(
-    """
-def configured(cls, values):
-    made = cls()
-    for name, value in values.items():
-        setattr(made, name, value)
-    return made
-""",
-    "<avlab>",
-    "exec",
-)
-
-
-def configured(cls: type, values: dict[str, Any]) -> Construct:
-    """Makes an instance of a class without ``__init__`` and sets its parameters, before it is opened as a node."""
-    # Pickled by value, under the class's name: where it runs, this package may not be installed.
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(_CODE, namespace)
-    maker = namespace["configured"]
-    maker.__name__ = maker.__qualname__ = cls.__name__
-    return Construct(maker, (cls, values))

@@ -23,7 +23,7 @@ BINARY = {f"__{side}{name}__" for name in (*_REFLECTED, *_BITWISE) for side in (
 
 def stub(name: str, original: Any, find: Find) -> Any:
     """A function that calls ``name`` over there. Coroutine and generator functions stay what they are."""
-    function = inspect.unwrap(original)
+    function = original.func if isinstance(original, functools.partialmethod) else inspect.unwrap(original)
     if name in BINARY:
         made = _operator(name, find)
     elif name in _SPECIAL:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from IPython.core.error import UsageError
 
 from avlab.core.errors import ConfigError
+from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.limits import Limits
 
 
@@ -55,6 +56,16 @@ def limits(options: argparse.Namespace) -> dict[str, Any]:
     except ConfigError as error:
         REMOTE.error(str(error))
     return given | ({"tier": options.tier} if options.tier else {})
+
+
+def url(options: argparse.Namespace) -> str | None:
+    """The executor that ``--on`` names, if any. Raises UsageError for one that is no URL."""
+    if options.on is not None:
+        try:
+            RemoteExecutorConfig.from_url(options.on)
+        except ConfigError as error:
+            REMOTE.error(f"--on: {error}")
+    return str(options.on) if options.on else None
 
 
 def pairs(options: list[str]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Remote:
 
     def __avlab_node__(self) -> Any:
         """The node that stands in a pipeline for this object."""
-        return nodes.node_of(self, handle_of(self, "process"), object.__new__(type(self).__avlab__.original))
+        return nodes.node_of(self, handle_of(self, "process"), nodes.likeness(type(self).__avlab__.original))
 
     def __rshift__(self, other: object) -> Any:
         return join.pipeline([self, other])

@@ -6,19 +6,12 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from avlab.core.errors import ConfigError
-from avlab.remote.bundle import Packed, pack
 from avlab.remote.client import Executor, connect
-from avlab.remote.session import Session
 
 from .display import Outputs
 from .handle import Handle
-from .proxy import original_of
 
 
 class Desk:
@@ -63,12 +56,15 @@ class Desk:
 
     def adopt(self, owner: object, handle: Handle) -> None:
         """Close the handle's session once ``owner`` is no longer referenced."""
-        self._handles.add(handle)
+        with self._lock:
+            self._handles.add(handle)
         weakref.finalize(owner, self._release, handle).atexit = False
 
     def sessions(self) -> list[Handle]:
         """The handles with an open session."""
-        return [handle for handle in list(self._handles) if handle.is_open]
+        with self._lock:
+            handles = list(self._handles)
+        return [handle for handle in handles if handle.is_open]
 
     def stop(self, name: str | None = None) -> int:
         """Close the sessions called ``name``, or all sessions and executors; returns how many sessions were closed."""
@@ -78,59 +74,34 @@ class Desk:
         if name is None:
             with self._lock:
                 executors, self._executors = list(self._executors.values()), {}
+                closer, self._closer = self._closer, None
             for executor in executors:
                 executor.close()
+            if closer is not None:
+                self._awake()
+                closer.join()
         return len(mine)
 
     def _release(self, handle: Handle) -> None:
-        # The garbage collector may call this inside any code that holds any lock: append and a bare release are all it dares.
+        # The garbage collector may call this inside code that holds any lock: all it dares is to append and to release.
         if handle.is_open:
             self._unreferenced.append(handle)
-            with contextlib.suppress(RuntimeError):  # it is awake already
-                self._wake.release()
+            self._awake()
+
+    def _awake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._wake.release()
 
     def opened(self) -> None:
         """A session was opened: from now on somebody must close those that nobody refers to any more."""
         with self._lock:
             if self._closer is None:
-                self._wake.acquire()
+                self._wake.acquire(blocking=False)
                 self._closer = threading.Thread(target=self._close_unreferenced, name="avlab-closer", daemon=True)
                 self._closer.start()
 
     def _close_unreferenced(self) -> None:
-        while self._wake.acquire():
+        while self._closer is threading.current_thread():
             while self._unreferenced:
                 self._unreferenced.popleft().close("nothing referred to it any more")
-
-
-@dataclass(frozen=True)
-class Home:
-    """Where and how the definitions of one cell run: its options, its source and the folder that its modules lie in."""
-
-    desk: Desk
-    base: Path
-    sources: Mapping[str, str] = field(default_factory=dict)
-    files: Sequence[str] = ()
-    on: str | None = None
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    label: str | None = None
-
-    def pack(self, target: object) -> Packed:
-        """The bundle of an object of this cell. Raises BundleError naming what cannot travel."""
-        if isinstance(target, Packed):
-            return target
-        return pack(target, files=self.files, sources=self.sources, base=self.base, originals=original_of)
-
-    def open(self, handle: Handle, target: object) -> Session:
-        """A session on this cell's executor."""
-        packed = self.pack(target)
-        session = self.desk.executor(self.on).open(packed, on_log=handle.feed, **self.limits)
-        self.desk.opened()
-        return session
-
-
-def check_url(url: str | None) -> str | None:
-    """Raises ConfigError for something that is no URL of an executor."""
-    if url is not None and ":" not in url:
-        raise ConfigError(f"--on {url}: not the URL of an executor: write local: or grpc://host:port")
-    return url
+            self._wake.acquire()
