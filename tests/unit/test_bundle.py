@@ -1,4 +1,4 @@
-"""Packing here, loading in a fresh process; versions, paths and contents that must not pass."""
+"""Packing here, loading in a fresh process."""
 
 import hashlib
 import json
@@ -14,13 +14,11 @@ from pathlib import Path
 
 import pytest
 from avlab_executor.worker.load import load
-from hypothesis import given
-from hypothesis import strategies as st
 
-from avlab.core.errors import BundleError, ConfigError, SecretRefused, UnknownNode, VersionMismatch
-from avlab.core.message import Bundle, BundleKind, File
-from avlab.remote.bundle import Construct, check_versions, pack, pack_node, pack_source
-from avlab.remote.manifest import MAX_FILES, check_files, check_path, cloudpickle_version, python_version
+from avlab.core.errors import BundleError, ConfigError, SecretRefused, UnknownNode
+from avlab.core.message import BundleKind, File
+from avlab.remote.bundle import Construct, pack, pack_node, pack_source
+from avlab.remote.manifest import MAX_FILES, check_files, python_version
 
 LOADER = """
 import os, pathlib, pickle, sys, traceback
@@ -286,83 +284,6 @@ def test_nodes_by_name(remote):
     with pytest.raises(UnknownNode, match=r"'Resise'.*Resize"):
         load(pack_node("Resise", {}).manifest, {}, Path())
     assert remote(pack_node("Resize", {"width": 640}), "print(type(made).__name__, made.width)") == "Resize 640"
-
-
-def test_versions_are_compared_as_numbers_before_anything_is_loaded():
-    good = Bundle(python=python_version(), cloudpickle=cloudpickle_version(), object="0" * 64)
-    check_versions(good)
-    check_versions(replace(good, cloudpickle=".".join(cloudpickle_version().split(".")[:2]) + ".99"))
-    wrong = {"wire": 2, "python": "3.1", "cloudpickle": "1.0"}
-    for name, value in (*wrong.items(), ("python", ""), ("cloudpickle", "new"), ("python", "3")):
-        with pytest.raises(
-            VersionMismatch, match="wire" if name == "wire" else name.capitalize() if name == "python" else name
-        ):
-            load(replace(good, **{name: value}), {}, Path("/nowhere"))
-    check_versions(Bundle(kind=BundleKind.SOURCE))
-    check_versions(Bundle(kind=BundleKind.NODE))
-    with pytest.raises(VersionMismatch):
-        check_versions(Bundle(kind=BundleKind.SOURCE, wire=9))
-
-
-def test_blobs_must_be_there_and_be_what_they_say(tmp_path):
-    packed = pack(len, base=tmp_path)
-    sha = packed.manifest.object
-    with pytest.raises(BundleError, match="missing"):
-        load(packed.manifest, {}, tmp_path)
-    with pytest.raises(BundleError, match="content"):
-        load(packed.manifest, {sha: packed.blobs[sha] + b"."}, tmp_path)
-    with pytest.raises(BundleError, match="not a sha256"):
-        load(replace(packed.manifest, object="../x"), packed.blobs, tmp_path)
-    with pytest.raises(BundleError, match="the manifest says 5"):
-        load(replace(packed.manifest, files=(File("a", sha, 5),)), packed.blobs, tmp_path)
-    sha = hashlib.sha256(b"{}").hexdigest()
-    with pytest.raises(BundleError, match="source blob"):
-        load(Bundle(kind=BundleKind.SOURCE, object=sha), {sha: b"{}"}, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "",
-        "/etc/passwd",
-        "..",
-        "a/../b",
-        "./a",
-        "a//b",
-        "a/",
-        "C:/x",
-        "a\\b",
-        "a\0b",
-        "a\nb",
-        "x" * 256,
-        "a/" * 600 + "b",
-    ],
-)
-def test_paths_that_are_refused(path):
-    with pytest.raises(BundleError):
-        check_path(path)
-
-
-@pytest.mark.parametrize("paths", [("a", "a"), ("a.py", "A.PY"), ("é", "e\u0301"), ("a", "a/b"), ("straße", "STRASSE")])
-def test_paths_that_meet_are_refused(paths):
-    with pytest.raises(BundleError, match="rename"):
-        check_files([File(path, "") for path in paths])
-
-
-def test_a_data_file_cannot_take_the_place_of_a_module():
-    with pytest.raises(BundleError, match="rename"):
-        check_files([File("kit.py", "", module=True), File("modules/kit.py", "")])
-
-
-@given(st.text(max_size=30) | st.lists(st.sampled_from(["a", "..", ".", "", "b\0", "c"]), max_size=6).map("/".join))
-def test_a_path_that_passes_stays_below_its_folder(path):
-    try:
-        check_path(path)
-    except BundleError:
-        return
-    root = Path("/root/scratch")
-    assert (root / path).is_relative_to(root) and ".." not in Path(path).parts and "\0" not in path
 
 
 def test_a_shipped_module_never_hides_an_installed_one(tmp_path, remote):
