@@ -9,7 +9,6 @@ from avlab.core.channel import Sender, open_channel
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import ConfigError, PipelineError
 from avlab.core.item import Item
-from avlab.core.node import join
 from avlab.flow.ports import check
 from avlab.flow.spec import VERSION, known_keys, nodes_from_spec, nodes_to_spec
 from avlab.flow.structure import Row, Tee, branch, flatten, shown
@@ -128,6 +127,3 @@ class Pipeline:
         if spec.get("version") != VERSION:
             raise ConfigError(f"this avlab reads pipeline specs of version {VERSION}, not {spec.get('version')!r}")
         return cls(nodes_from_spec(spec.get("nodes")), capacity=spec.get("capacity", 8))
-
-
-join.pipeline = Pipeline

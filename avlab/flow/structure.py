@@ -68,8 +68,8 @@ def flatten(nodes: Iterable[object]) -> Row:
         if id(node) in seen:
             raise PipelineError(f"the same {node!r} is twice in this pipeline: make two nodes, or merge after the tee")
         seen.add(id(node))
-    for node in list(every(row))[1:]:
-        if shape_of(node) is Shape.SOURCE:
+    for node in every(row):
+        if shape_of(node) is Shape.SOURCE and node is not row[0]:
             raise PipelineError(f"{node!r} makes items itself: it can only be the first of a pipeline")
     return row
 

@@ -23,8 +23,7 @@ class TwiceLater(Node):
 
 class Each(Node):
     def process(self, value):
-        for i in range(value):
-            yield i
+        yield from range(value)
 
 
 class EachLater(Node):
