@@ -12,6 +12,8 @@ from avlab.remote.config import RemoteExecutorConfig, make_limits
 from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
 from avlab_executor.pool import Pool
+from avlab_executor.sandbox import tiers
+from avlab_executor.sandbox.tiers import TierReport
 from avlab_executor.worker_link import WorkerLink
 
 
@@ -22,6 +24,8 @@ class Embedded:
         self._minimum, self._warm = minimum, warm
         self._pools: dict[str, Pool] = {}
         self._lock = threading.Lock()
+        self._reports: list[TierReport] = []
+        self._probing = threading.Lock()
         self._sessions = 0
         self._closed = False
 
@@ -34,6 +38,13 @@ class Embedded:
                 self._pools[tier] = Pool(tier=tier or None, minimum=self._minimum, warm=self._warm)
             return self._pools[tier]
 
+    def tiers(self) -> list[TierReport]:
+        """Every tier with its layers, as tried on this system; tried once."""
+        with self._probing:
+            if not self._reports:
+                self._reports = tiers.probe()
+            return self._reports
+
     def describe(self) -> Description:
         pool = self.pool()
         return Description(
@@ -43,7 +54,7 @@ class Embedded:
             python=python_version(),
             cloudpickle=cloudpickle_version(),
             tier=pool.tier,
-            tiers=[Layer(r.name, r.available, r.reason) for r in pool.reports],
+            tiers=[Layer(r.name, r.available, r.reason) for r in self.tiers()],
             nodes=sorted(point.name for point in entry_points(group="avlab.nodes")),
             sessions=self._sessions,
             max_item=MAX_ITEM,

@@ -63,7 +63,7 @@ class Server:
         self._free = threading.Semaphore(config.sessions)
         self._open = 0
         try:
-            self.tier = self._embedded.pool().tier
+            self.tier = self._embedded.describe().tier
             if self.tier == "process" and not config.allow_process:
                 raise TierUnavailable(
                     "this system can isolate workers only as plain processes: --allow-process accepts that"
