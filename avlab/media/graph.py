@@ -88,7 +88,8 @@ class FilterGraph:
 
     def _assemble(self, frame: Any, end: str) -> None:
         graph = av.filter.Graph()
-        graph.threads = self._threads
+        if hasattr(graph, "threads"):  # PyAV 16 leaves it to FFmpeg
+            graph.threads = self._threads
         source = graph.add("buffer" if isinstance(frame, av.VideoFrame) else "abuffer", **_source_options(frame))
         steps = [graph.add(name, options or None) for name, options in self.chain]
         sink = graph.add(end)

@@ -23,7 +23,7 @@ class AudioConvert(ChainNode):
     layout: str | None = None
     rate: int | None = None
 
-    def process(self, frame: av.AudioFrame) -> Iterator[Any]:
+    def process(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
         """The frames that are ready once this one has gone in: usually one, none while the resampler fills."""
         yield from self._through(frame, (self.format, self.layout, self.rate))
 
@@ -48,7 +48,7 @@ class Resample(ChainNode):
 
     rate: int
 
-    def process(self, frame: av.AudioFrame) -> Iterator[Any]:
+    def process(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
         """The frames that are ready once this one has gone in: usually one, none while the resampler fills."""
         yield from self._through(frame, (self.rate,))
 

@@ -11,6 +11,7 @@ import av
 from avlab.core.errors import ConfigError
 from avlab.core.node import Node
 from avlab.media.chain import Step, option_text
+from avlab.media.convert import picture_steps
 from avlab.media.graph import FilterGraph
 from avlab.nodes.chain import FilterNode
 
@@ -88,6 +89,8 @@ class Resize(Node):
 class VideoConvert(Node):
     """Converts pictures to a pixel format ("rgb24", "yuv420p", "gray" …); size, pts and time base stay.
 
+    Colors marked in the picture are heeded; RGB becomes BT.709 from 720 rows on, BT.601 below.
+
     Raises ConfigError for a format that does not exist, with close matches.
     """
 
@@ -96,7 +99,7 @@ class VideoConvert(Node):
     format: str
 
     _graph: FilterGraph | None = None
-    _form: str = ""
+    _form: tuple[Any, ...] = ()
 
     def open(self) -> None:
         """Check the format."""
@@ -112,9 +115,11 @@ class VideoConvert(Node):
         """The picture in the other format; itself when it has that format already."""
         if frame.format.name == self.format:
             return frame
-        if self._graph is None or self.format != self._form:
+        form = frame.format.name, frame.width, frame.height, self.format
+        if self._graph is None or form != self._form:
             self.open()
-            self._graph, self._form = FilterGraph([("format", "pix_fmts=" + self.format)]), self.format
+            self._graph = FilterGraph(picture_steps(frame, self.format, (frame.width, frame.height)))
+            self._form = form
         return next(self._graph.push(frame))
 
     def close(self) -> None:
@@ -147,7 +152,7 @@ class VideoFilter(FilterNode):
     ConfigError for unknown filters (with close matches) and wrong options, MediaError for frames that they cannot take.
     """
 
-    def process(self, frame: av.VideoFrame) -> Iterator[Any]:
+    def process(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
         """The frames that come out once this one has gone in."""
         yield from self._through(frame, (self.filter, self.threads), self.threads)
 

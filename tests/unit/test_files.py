@@ -21,6 +21,7 @@ from avlab.media.sinks.collect import Collect
 from avlab.media.sinks.file import FileSink
 from avlab.media.sources.file import FileSource
 from avlab.media.sources.test import TestSource, read_frame_number
+from avlab.nodes.video import VideoConvert
 
 
 def write(path, items, **options):
@@ -205,7 +206,7 @@ def test_colors_of_rgb_survive(tmp_path):
     array[:] = (200, 40, 60)
     (back,) = read(write(tmp_path / "a.mp4", [Item(array, 0, Fraction(1, 30), "v")], crf=1))
     assert int(back.value.colorspace) == 1  # BT.709, and said so
-    rgb = back.value.reformat(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709").to_ndarray()
+    rgb = VideoConvert("rgb24").process(back.value).to_ndarray()
     assert np.abs(rgb.astype(int) - array).max() <= 4
 
 

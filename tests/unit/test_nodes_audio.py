@@ -26,11 +26,11 @@ def sound(sizes, rate=48000, form="fltp", layout="stereo", start=0, hertz=440):
     at = 0
     for n, size in enumerate(sizes):
         wave = 0.5 * np.sin(2 * np.pi * hertz * (at + np.arange(size)) / rate)
-        template = av.AudioFrame("fltp", layout, size)
-        for plane in template.planes[: template.layout.nb_channels]:
-            plane.update(wave.astype(np.float32))
+        channels = av.AudioLayout(layout).nb_channels
+        packed = np.repeat(wave.astype(np.float32), channels).reshape(1, -1)
+        template = av.AudioFrame.from_ndarray(packed, "flt", layout)
         template.sample_rate, template.pts, template.time_base = rate, start + at, Fraction(1, rate)
-        (frame,) = av.AudioResampler(form, layout, rate).resample(template) if form != "fltp" else (template,)
+        (frame,) = av.AudioResampler(form, layout, rate).resample(template)
         frame.pts, frame.time_base = start + at, Fraction(1, rate)
         yield Item(frame, start + at, Fraction(1, rate), "audio", n)
         at += size

@@ -132,6 +132,18 @@ def test_convert(source, target):
     assert (results[0].value is items[0].value) == (source == target)
 
 
+@pytest.mark.parametrize("size", [(64, 48), (1280, 720)])
+@pytest.mark.parametrize("form", ["yuv444p", "yuvj444p", "gbrp"])
+def test_colors_survive_conversion_there_and_back(size, form):
+    array = np.zeros((size[1], size[0], 3), np.uint8)
+    array[:] = (200, 40, 60)
+    there = VideoConvert(form).process(av.VideoFrame.from_ndarray(array))
+    back = VideoConvert("rgb24").process(there).to_ndarray()
+    assert np.abs(back.astype(int) - array).max() <= 4
+    if form != "gbrp":
+        assert int(there.colorspace) in ((1,) if size[1] >= 720 else (5, 6))  # 5 and 6 are the same matrix, BT.601
+
+
 def test_form_that_changes_on_the_way():
     items = [*frames(2, (64, 48)), *frames(2, (128, 96), "rgb24", pts=[2, 3])]
     assert [(r.value.width, r.value.height) for r in run(Resize(width=32), items)] == [(32, 24)] * 4

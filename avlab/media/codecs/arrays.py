@@ -107,7 +107,9 @@ def _bytes_of(array: Any) -> memoryview:
     """The memory of an array, in C order, as bytes; a copy only when it is scattered."""
     if not array.nbytes:
         return memoryview(b"")
-    return (array if array.flags.c_contiguous else np.ascontiguousarray(array)).reshape(-1).view(np.uint8).data
+    flat = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    view: memoryview = flat.reshape(-1).view(np.uint8).data
+    return view
 
 
 @lru_cache(maxsize=256)

@@ -27,6 +27,8 @@ MAX_CHANNELS = 64
 MAX_PLANAR = 8
 """AVFrame lists eight planes; PyAV reads past its list for more."""
 _COLORS = ("colorspace", "color_range", "color_primaries", "color_trc")
+_UNSPECIFIED = 2
+_SETTABLE = frozenset(name for name in _COLORS if hasattr(av.VideoFrame, name))  # PyAV 16 lacks the last two
 
 
 def register(registry: Registry) -> None:
@@ -53,7 +55,7 @@ def encode_video(frame: Any) -> tuple[bytes, Sequence[Buffer]]:
         "dts": frame.dts,
         "base": parts(frame.time_base),
         "duration": frame.duration,
-        "colors": [int(getattr(frame, name)) for name in _COLORS],
+        "colors": [int(getattr(frame, name, _UNSPECIFIED)) for name in _COLORS],
         "picture": int(frame.pict_type),
         "key": bool(frame.key_frame),
     }
@@ -83,7 +85,8 @@ def decode_video(meta: bytes, buffers: Sequence[memoryview]) -> Any:
         _fill(plane, line, rows, source)
     _set_timing(frame, *timing)
     for color, value in zip(_COLORS, colors, strict=True):
-        setattr(frame, color, value)
+        if color in _SETTABLE:
+            setattr(frame, color, value)
     frame.pict_type = picture
     if fields["key"] is True and not frame.key_frame:
         _set_key(frame)
@@ -104,7 +107,10 @@ def encode_audio(frame: Any) -> tuple[bytes, Sequence[Buffer]]:
         "base": parts(frame.time_base),
         "duration": frame.duration,
     }
-    own = frame.planes[:planes] if samples else ()
+    try:
+        own = frame.planes[:planes] if samples else ()
+    except ValueError as error:  # PyAV 19 and eight planes
+        raise CodecError(f"PyAV {av.__version__} cannot read {kind.name} of {planes} channels: {error}") from error
     return pack(fields), [memoryview(plane)[:nbytes] for plane in own]
 
 

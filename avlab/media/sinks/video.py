@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from avlab.core.errors import ConfigError, TimingError
-from avlab.media.chain import option_text
+from avlab.media.convert import picture_steps
 from avlab.media.graph import FilterGraph
 from avlab.media.sinks.formats import Settings, encoder, pixel_format, video_options
 from avlab.media.stamp import Stamper
@@ -31,7 +31,8 @@ class VideoTrack:
         codec = encoder(settings.video_codec or settings.format.video or "", "video")
         self._format = pixel_format(codec, frame.format.name, settings)
         even = any(part in codec.name for part in _EVEN) and self._format != "gray"
-        self._size = tuple(side + side % 2 if even else side for side in (frame.width, frame.height))
+        extra = (frame.width % 2, frame.height % 2) if even else (0, 0)
+        self._size = frame.width + extra[0], frame.height + extra[1]
         self._base = base
         try:
             self.stream = container.add_stream(codec.name, rate=_frame_rate(frame, base, settings.fps))
@@ -56,7 +57,7 @@ class VideoTrack:
         tick = self._tick(pts, base)
         form = frame.format.name, frame.width, frame.height
         if self._graph is None or form != self._form:
-            self._graph, self._form = self._converter(frame), form
+            self._graph, self._form = FilterGraph(picture_steps(frame, self._format, self._size)), form
         for own in self._graph.push(self._stamp(frame, tick, self._base)):
             own.pict_type = 0  # the source's picture types are no orders to the encoder
             if not self._opened:
@@ -88,22 +89,13 @@ class VideoTrack:
         self._last = tick, tick if pts is None else pts
         return tick
 
-    def _converter(self, frame: Any) -> FilterGraph:
-        """A chain to the stream's size and format; ``null`` otherwise, which gives a frame of our own over the same pixels."""
-        if (frame.format.name, frame.width, frame.height) == (self._format, *self._size):
-            return FilterGraph([("null", "")])
-        options = {"w": self._size[0], "h": self._size[1], "flags": "bicubic"}
-        if frame.format.is_rgb and not av.VideoFormat(self._format).is_rgb:
-            options["out_color_matrix"] = "bt709" if self._size[1] >= 720 else "smpte170m"
-            options["out_range"] = "full" if "yuvj" in self._format else "limited"
-        return FilterGraph([("scale", option_text(options)), ("format", "pix_fmts=" + self._format)])
-
     def _open(self, frame: Any) -> None:
         """Open the encoder with the colors of the first picture."""
         context = self.stream.codec_context
         for name in ("colorspace", "color_primaries", "color_trc"):
-            if int(getattr(frame, name)) != _UNSPECIFIED:
-                setattr(context, name, int(getattr(frame, name)))
+            value = int(getattr(frame, name, _UNSPECIFIED))
+            if value != _UNSPECIFIED:
+                setattr(context, name, value)
         if int(frame.color_range):
             context.color_range = int(frame.color_range)
         try:

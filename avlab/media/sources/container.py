@@ -13,6 +13,8 @@ import av
 
 from avlab.core.errors import MediaError
 
+# Tags that are not UTF-8 are no reason to refuse a file; PyAV 19 sees to it by itself.
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d{1,9})?)")
 
 
@@ -41,7 +43,7 @@ def open_input(path: str) -> Any:
         raise MediaError(f"{path!r} is not a file but {'a folder' if os.path.isdir(location) else 'something else'}")
     try:
         # A local file must not make FFmpeg open network addresses (playlists can).
-        return av.open(location, metadata_errors="replace", options={"protocol_whitelist": "file"})
+        return av.open(location, options={"protocol_whitelist": "file"}, **_LENIENT)
     except av.FFmpegError as error:
         if isinstance(error, PermissionError):
             raise MediaError(f"{path!r} may not be read: check its permissions") from error
@@ -100,7 +102,7 @@ def _named(container: Any) -> dict[str, Any]:
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(int(stream.disposition) & int(av.stream.Disposition.attached_pic))
+    return av.stream.Disposition.attached_pic in stream.disposition
 
 
 def _type(stream: Any) -> type:
