@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from avlab.remote.limits import Limits
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-_CPU_SLACK = 0.1  # the kernel checks the CPU limit on clock ticks
+# The kernel checks the limit on whole clock ticks: beside busy neighbours, that is more than what was used.
+_CPU_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _reason(
         if asked:
             return asked
     if number == signal.SIGXCPU or (
-        number == signal.SIGKILL and limits.cpu_seconds and used >= limits.cpu_seconds - _CPU_SLACK
+        number == signal.SIGKILL and limits.cpu_seconds and used >= limits.cpu_seconds * _CPU_SHARE
     ):
         return "cpu", _cpu(limits)
     if number == signal.SIGSYS:

@@ -80,7 +80,7 @@ def _lock(nest: Nest, profile: Profile, zygote: int) -> bool:
         try:
             nest.lock(profile, zygote)
         except OSError as error:
-            handshake.send(link, {"error": str(error)})
+            handshake.send(link, {"error": error.strerror or str(error)})
             return False
         _forget_the_zygote()
         handshake.send(link, {"answers": selfprobe.answers(profile)})

@@ -16,14 +16,15 @@ from avlab.core.errors import AvlabError
 from avlab.remote.limits import Limits
 from avlab_executor import watch
 from avlab_executor.allowance import effective, for_kernel
-from avlab_executor.process import WorkerProcess
+from avlab_executor.process import StillbornError, WorkerProcess
 from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, NAMESPACES, SCRATCH, Profile
 from avlab_executor.sandbox.tiers import TierReport, landlock_missing
-from avlab_executor.spawner import Recipe, Spawner
+from avlab_executor.spawner import Recipe, Spawner, ZygoteEndedError
 
 ENTRY = "avlab_executor.worker.main:main"
 PRELOAD = ("numpy", "av", "cloudpickle", "avlab.core.codec", "avlab.core.wire", "avlab.core.drive", "avlab.core.node")
 
+_NOTICE_SECONDS = 5.0
 _FIRST_UID, _UIDS = 61184, 4336  # systemd's range for users that exist only while a service runs
 
 
@@ -83,16 +84,18 @@ class Pool:
         """
         asked = limits or Limits()
         wanted = effective(asked, self.tier)
-        worker = self._take() if asked.processes is None and asked.scratch is None else None
-        worker = worker or self._launch(asked)
+        if asked.processes is None and asked.scratch is None:
+            while (waiting := self._take()) is not None:
+                try:
+                    return self._admit(waiting, wanted)
+                except StillbornError:
+                    continue  # something has killed it while it waited
         try:
-            worker.admit(wanted, for_kernel(wanted, self.tier), self._spawner.administrator)
-            if watch.interval(worker) is not None:
-                with self._lock:
-                    self._watched[worker.number] = worker
-        finally:
-            self._ring()
-        return worker
+            worker = self._launch(asked)
+        except ZygoteEndedError:
+            self._spawner.ended.wait(_NOTICE_SECONDS)
+            worker = self._launch(asked)
+        return self._admit(worker, wanted)
 
     def close(self) -> None:
         """End all workers, waiting and at work, and the zygote. Idempotent."""
@@ -130,11 +133,21 @@ class Pool:
                 return worker
             worker.close()
 
+    def _admit(self, worker: WorkerProcess, limits: Limits) -> WorkerProcess:
+        try:
+            worker.admit(limits, for_kernel(limits, self.tier), self._spawner.administrator)
+            if watch.interval(worker) is not None:
+                with self._lock:
+                    self._watched[worker.number] = worker
+        finally:
+            self._ring()
+        return worker
+
     def _launch(self, asked: Limits, revive: bool = True) -> WorkerProcess:
         with self._lock:
             if self._closed:
                 raise AvlabError("the pool of workers is closed")
-            if self._spawner.ended and revive:
+            if self._spawner.ended.is_set() and revive:
                 self._spawner.close()
                 self._spawner = Spawner(self._recipe)
                 self._ring()
@@ -163,7 +176,7 @@ class Pool:
             profile = Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
             return WorkerProcess(number, profile, group)
         except FileNotFoundError:  # the keeper has cleared up behind the zygote
-            raise AvlabError(f"the process that starts workers has ended: {spawner.last_words()}") from None
+            raise spawner.obituary() from None
         except OSError as error:
             raise AvlabError(f"no worker can be started here: {error}; close sessions or raise the limit") from None
 
@@ -197,7 +210,7 @@ class Pool:
                     thorough_at = now + watch.THOROUGH_SECONDS
 
     def _refill(self) -> None:
-        while len(self._waiting) < self._warm and not self._spawner.ended and not self._closed:
+        while len(self._waiting) < self._warm and not self._spawner.ended.is_set() and not self._closed:
             try:
                 self._waiting.append(self._launch(Limits(), revive=False))
             except AvlabError:
@@ -206,12 +219,12 @@ class Pool:
     def _hear(self, spawner: Spawner) -> bool:
         told = spawner.read()
         if told is None:
-            spawner.ended = True
             with self._lock:
                 lost, self._alive = list(self._alive.values()), {}
                 self._watched.clear()
             for orphan in lost:
-                orphan.lost(f"the process that starts workers has ended: {spawner.last_words()}")
+                orphan.lost(str(spawner.obituary()))
+            spawner.ended.set()
             return False
         words, descriptors = told
         number = int(next((words[key] for key in ("started", "failed", "exited") if key in words), 0))

@@ -24,6 +24,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _OWN_ADDRESS_SPACE = 64 << 20
 
 
+class StillbornError(AvlabError):
+    """The worker died before its session began."""
+
+
 class WorkerProcess:
     """A fresh process for one session, never used again.
 
@@ -99,7 +103,10 @@ class WorkerProcess:
     # What the session's owner does.
 
     def admit(self, limits: Limits, rlimits: dict[str, int], administrator: bool) -> None:
-        """Verify the locked worker from outside, then give it its limits. Raises TierUnavailable or AvlabError, with it killed."""
+        """Verify the locked worker from outside, then give it its limits.
+
+        Raises TierUnavailable if a layer is missing, StillbornError if it has died; it is closed then.
+        """
         self.limits = limits
         self.socket.settimeout(_START_SECONDS)
         try:
@@ -119,9 +126,13 @@ class WorkerProcess:
             handshake.receive(self.socket)
             verify_limits(self.pid, rlimits)
         except (OSError, EOFError) as error:
-            end = self.exited(_END_SECONDS if isinstance(error, EOFError) else 0)
+            end = self.exited(
+                _END_SECONDS if isinstance(error, EOFError | ProcessLookupError | FileNotFoundError) else 0
+            )
             self.close()
-            raise AvlabError(f"a worker of tier {self.tier!r} did not start: {end.text if end else error}") from None
+            raise StillbornError(
+                f"a worker of tier {self.tier!r} did not start: {end.text if end else error}"
+            ) from None
         except AvlabError:
             self.close()
             raise

@@ -36,11 +36,15 @@ class Recipe:
     paths: tuple[str, ...]
 
 
+class ZygoteEndedError(AvlabError):
+    """The process that starts workers is gone."""
+
+
 class Spawner:
     """A running zygote. Orders may be sent from any thread; one thread reads."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.ended = False  # set by the thread that reads
+        self.ended = threading.Event()  # set by the thread that reads
         self._seen = visible(recipe.paths)
         self.folder = tempfile.mkdtemp(prefix="avlab-")
         self.groups = _make_groups()
@@ -74,12 +78,12 @@ class Spawner:
         return self._seen.folders
 
     def order(self, number: int, profile: Profile, descriptors: Sequence[int]) -> None:
-        """Ask for a worker. Raises AvlabError if the zygote is gone."""
+        """Ask for a worker. Raises ZygoteEndedError."""
         words = json.dumps({"order": number, "profile": profile.to_json()}).encode()
         try:
             socket.send_fds(self.control, [words], descriptors)
         except OSError:
-            raise AvlabError(f"the process that starts workers has ended: {self.last_words()}") from None
+            raise self.obituary() from None
 
     def read(self) -> tuple[dict[str, Any], list[int]] | None:
         """What the zygote tells next, with descriptors; None at its end."""
@@ -89,8 +93,11 @@ class Spawner:
             return None
         return (json.loads(words), descriptors) if words else None
 
-    def last_words(self) -> str:
-        """The last line that keeper or zygote wrote to standard error."""
+    def obituary(self) -> ZygoteEndedError:
+        """An error with the last words of a zygote that is gone."""
+        return ZygoteEndedError(f"the process that starts workers has ended: {self._last_words()}")
+
+    def _last_words(self) -> str:
         if self._errors.closed:
             return "it was closed"
         self._errors.seek(0)
@@ -131,7 +138,7 @@ class Spawner:
         finally:
             self.control.settimeout(None)
         if first is None:
-            raise AvlabError(f"the process that starts workers has ended: {self.last_words()}")
+            raise self.obituary()
         if "refused" in first[0]:
             raise TierUnavailable(first[0]["refused"])
         return first[0]

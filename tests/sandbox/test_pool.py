@@ -34,6 +34,11 @@ def test_an_idle_worker_uses_little_memory_of_its_own(pool):
         assert used_for("Private_", worker.pid) < 45 << 20
 
 
+def test_a_worker_dies_before_its_host_when_memory_is_short(pool):
+    with pool.acquire() as worker:
+        assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text() == "500\n"
+
+
 def test_each_session_gets_a_new_worker(start):
     pids = {start().worker.pid for _ in range(4)}
     assert len(pids) == 4
@@ -144,7 +149,6 @@ def test_a_zygote_that_dies_takes_its_workers_and_is_replaced(tier):
         end = conversation.worker.exited(FREED_WITHIN)
         assert end is not None and end.reason == "signal"
         conversation.close()
-        wait_for(lambda: pool._spawner.ended)
         conversation = Conversation(pool.acquire())
         assert conversation.ask(errand="allocate", size=1) == {"result": 1}
         conversation.close()

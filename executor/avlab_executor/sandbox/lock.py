@@ -19,6 +19,7 @@ def lock(profile: Profile, administrator: bool, proc: int, has_proc: bool, zygot
     The order: own namespaces while capabilities last; the working folder; rlimits; capabilities and user; the death signal (a
     change of user clears it); no_new_privs; Landlock; seccomp, which refuses all the former.
     """
+    _die_first(proc)
     if profile.tier == NAMESPACES:
         namespaces.enter_worker(profile, administrator, proc, has_proc)
     _enter_scratch(profile.scratch)
@@ -34,6 +35,15 @@ def lock(profile: Profile, administrator: bool, proc: int, has_proc: bool, zygot
     if profile.landlock:
         landlock.restrict(_rules(profile))
     seccomp.install(os.getpid(), profile.processes, shared_owner=profile.tier == LANDLOCK)
+
+
+def _die_first(proc: int) -> None:
+    # When the whole system runs out of memory, a worker shall go before the notebook that it serves.
+    descriptor = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        os.write(descriptor, b"500")
+    finally:
+        os.close(descriptor)
 
 
 def _enter_scratch(scratch: str) -> None:

@@ -29,7 +29,8 @@ class Nest:
             if os.geteuid() == 0:
                 # Inside, /proc/sys would still take this user for the owner of the kernel's settings.
                 raise OSError(
-                    errno.EPERM, "root needs CAP_SYS_ADMIN, SYS_PTRACE, SETUID, SETGID, SETPCAP and KILL for namespaces"
+                    errno.EPERM,
+                    "as root it needs CAP_SYS_ADMIN, SYS_PTRACE, SETUID, SETGID, SETPCAP and KILL: run as another user, or use tier 'landlock'",
                 )
             namespaces.enter_user_namespace(self.proc)
         kernel.unshare(kernel.CLONE_NEWPID)

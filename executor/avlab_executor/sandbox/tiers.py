@@ -223,7 +223,7 @@ def _finish(writer: int, work: Any) -> None:
     try:
         work()
     except OSError as error:
-        os.write(writer, json.dumps({"error": str(error)}).encode())
+        os.write(writer, json.dumps({"error": error.strerror or str(error)}).encode())
     except Exception as error:  # noqa: BLE001  told to the parent: a forked child must not run on in its parent's code
         os.write(writer, json.dumps({"error": repr(error)}).encode())
     finally:

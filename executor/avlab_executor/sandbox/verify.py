@@ -13,15 +13,15 @@ _FILTER_MODE = 2
 
 
 def verify(pid: int, profile: Profile, administrator: bool, answers: selfprobe.Answers) -> None:
-    """Raise TierUnavailable, naming every layer that is missing, unless worker ``pid`` is locked as ``profile`` says."""
+    """Raise TierUnavailable, naming every layer that is missing, unless worker ``pid`` is locked as ``profile`` says.
+
+    Raises OSError if it is gone.
+    """
     if profile.tier == PROCESS:
         return
-    try:
-        wrong = [*_status(pid, profile, administrator), *selfprobe.failures(profile, answers)]
-        if profile.tier == NAMESPACES:
-            wrong += _namespaces(pid, administrator)
-    except (FileNotFoundError, ProcessLookupError):
-        wrong = ["it is gone"]
+    wrong = [*_status(pid, profile, administrator), *selfprobe.failures(profile, answers)]
+    if profile.tier == NAMESPACES:
+        wrong += _namespaces(pid, administrator)
     if wrong:
         raise TierUnavailable(f"worker {pid} is not locked as tier {profile.tier!r} promises: {'; '.join(wrong)}")
 
@@ -38,7 +38,7 @@ def _status(pid: int, profile: Profile, administrator: bool) -> list[str]:
     status = read_status(pid)
     wrong = []
     if status["Dead"]:
-        wrong.append("it is dead")
+        raise ProcessLookupError(f"process {pid} is dead")
     if status["Seccomp"] != _FILTER_MODE:
         wrong.append("no seccomp filter")
     if status["NoNewPrivs"] != 1:
