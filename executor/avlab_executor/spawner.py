@@ -88,7 +88,7 @@ class Spawner:
     def read(self) -> tuple[dict[str, Any], list[int]] | None:
         """What the zygote tells next, with descriptors; None at its end."""
         try:
-            words, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_WORDS, 1)
+            words, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_WORDS, 1, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             return None
         return (json.loads(words), descriptors) if words else None

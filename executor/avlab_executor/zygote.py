@@ -140,7 +140,7 @@ class _Zygote:
         os._exit(0)
 
     def _obey(self) -> bool:
-        words, descriptors, _, _ = socket.recv_fds(self._control, LARGEST_WORDS, _DESCRIPTORS)
+        words, descriptors, _, _ = socket.recv_fds(self._control, LARGEST_WORDS, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         if not words:
             return False
         order = json.loads(words)

@@ -7,7 +7,7 @@ import signal
 
 from avlab_executor.sandbox import kernel, landlock, namespaces, rlimits, seccomp
 from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS, Profile
-from avlab_executor.sandbox.visible import DEVICES, PROC_FILES, SYSTEM, SYSTEM_FILES
+from avlab_executor.sandbox.visible import DEVICES, PROC_FILES, PROC_SELF_FILES, SYSTEM, SYSTEM_FILES
 
 _OUTSIDE = 0  # the parent's pid as a process sees it whose parent is in another pid namespace
 
@@ -65,6 +65,7 @@ def _drop_privileges(profile: Profile, administrator: bool) -> None:
 
 def _rules(profile: Profile) -> list[tuple[str, int]]:
     rules = [(path, landlock.RUN) for path in (*SYSTEM, *profile.readable)]
-    rules += [(path, landlock.READ) for path in (*SYSTEM_FILES, *PROC_FILES, f"/proc/{os.getpid()}")]
+    own = [f"/proc/{os.getpid()}/{name}" for name in PROC_SELF_FILES]
+    rules += [(path, landlock.READ) for path in (*SYSTEM_FILES, *PROC_FILES, *own)]
     rules += [(path, landlock.DEVICE) for path in DEVICES]
     return [*rules, (profile.scratch, landlock.WRITE)]

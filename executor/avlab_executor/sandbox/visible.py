@@ -20,6 +20,8 @@ SYSTEM_FILES = (
     "/sys/devices/system/cpu",
 )
 PROC_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/loadavg", "/proc/filesystems")
+# Of a worker's own folder there; the others tell about the host's network and mounts.
+PROC_SELF_FILES = ("cmdline", "comm", "fd", "io", "limits", "maps", "smaps", "smaps_rollup", "stat", "statm", "status")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 _OWN_PACKAGES = ("avlab", "avlab_executor")
