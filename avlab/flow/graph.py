@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from avlab.core.channel import Sender, open_channel
+from avlab.core.channel import Receiver, Sender, open_channel
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import ConfigError, PipelineError
 from avlab.core.item import Item
@@ -62,12 +62,7 @@ class Pipeline:
         May be called again when that run has ended. Raises what a node's ``open`` raises, and PipelineError when a node
         is in a running pipeline.
         """
-        from avlab.flow.plan import Plan
-        from avlab.flow.portal import portal
-        from avlab.flow.run import Run
-
-        check(self.row)
-        return Run(Plan(self.row, self.capacity, portal, self._clock), portal, self._clock).start()
+        return self._planned().start()
 
     def run(self, progress: bool | None = None, timeout: float | None = None) -> Result:
         """Run to the end and return the result with its statistics.
@@ -78,7 +73,7 @@ class Pipeline:
         """
         from avlab.flow.watch import watch
 
-        return watch(self.start(), progress, timeout, getattr(self.row[0], "total", None))
+        return watch(self._planned(), progress, timeout, getattr(self.row[0], "total", None))
 
     async def arun(self) -> Result:
         """`run` for an event loop, without a progress bar. Cancelling the task cancels the run."""
@@ -100,16 +95,18 @@ class Pipeline:
 
         return consume_async(*self._tapped())
 
-    def _tapped(self) -> Any:
+    def _tapped(self) -> tuple[Callable[[], Run], Receiver[Item]]:
+        results: Receiver[Item]
+        tail, results = open_channel(self.capacity)
+        return self._planned(tail, results).start, results
+
+    def _planned(self, tail: Sender[Item] | None = None, results: Receiver[Item] | None = None) -> Run:
         from avlab.flow.plan import Plan
         from avlab.flow.portal import portal
         from avlab.flow.run import Run
 
         check(self.row)
-        tail: Sender[Item]
-        tail, results = open_channel(self.capacity)
-        plan = Plan(self.row, self.capacity, portal, self._clock, tail)
-        return Run(plan, portal, self._clock, results).start, results
+        return Run(Plan(self.row, self.capacity, portal, self._clock, tail), portal, self._clock, results)
 
     def to_spec(self) -> dict[str, Any]:
         """The pipeline as JSON values (see `avlab.flow.spec`). Raises UnknownNode for a node that is not registered and

@@ -25,6 +25,8 @@ DEADLINE = 2.0
 STALLED = 5.0
 """Seconds without any progress after which a run that failed stops waiting for nodes that do not return."""
 
+_UNDO = 1.6  # seconds for undoing a start, so that an interrupted one ends within 2 s
+
 _busy: dict[int, Any] = {}
 _busy_lock = threading.Lock()
 
@@ -61,13 +63,13 @@ class Run:
                 self._open.append(step)
                 open_node(step.node, self._scope)
             self._began = self._clock()
-            self._working = set(self._stages)
             for stage in self._stages:
                 stage.fail = self._failed
                 context = contextvars.copy_context()  # so that prints of nodes appear under the cell that started them
                 self._threads[stage] = threading.Thread(
                     target=context.run, args=(self._work, stage), name=f"avlab:{stage.name}"[:60], daemon=True
                 )
+            self._working = set(self._threads)
             for thread in self._threads.values():
                 thread.start()
         except BaseException as error:
@@ -76,16 +78,20 @@ class Run:
         return self
 
     def _unstarted(self, error: BaseException) -> None:
+        """Undo a start that failed or was interrupted, whatever has started already."""
         self._note(error)
-        for stage, thread in self._threads.items():
-            if thread.ident is not None:
-                stage.cancel()
-                thread.join(DEADLINE)
         with self._lock:
-            self._working.clear()
-            last, self._closing = not self._closing, True
-        if last:
+            self._working = {stage for stage in self._working if self._threads[stage].ident is not None}
+            idle = not self._working and not self._closing
+            self._closing = self._closing or idle
+        if idle:
             self._close(set())
+            return
+        try:
+            self.cancel(_UNDO)
+        except BaseException as same:
+            if same is not error:
+                raise
 
     def _reserve(self) -> None:
         with _busy_lock:
@@ -93,6 +99,11 @@ class Run:
                 if id(step.original) in _busy:
                     raise PipelineError(f"{step.original!r} is in a pipeline that runs: stop that run first")
             _busy.update((id(step.original), step.original) for step in self._steps)
+
+    def _release(self, steps: list[Step]) -> None:
+        with _busy_lock:
+            for step in steps:
+                _busy.pop(id(step.original), None)
 
     def _work(self, stage: Stage) -> None:
         try:
@@ -107,11 +118,13 @@ class Run:
                 self._close(set())
             elif left_behind:
                 self._close_steps(stage.steps)
+                self._release(stage.steps)
 
     def _close(self, left_behind: set[Stage]) -> None:
         """Close the nodes in reverse order and end the run; a thread that was left behind closes its own when it returns."""
         held = {step for stage in left_behind for step in stage.steps}
         self._close_steps([step for step in self._open if step not in held])
+        self._release([step for step in self._steps if step not in held])
         self._end()
 
     def _end(self) -> None:
@@ -130,9 +143,6 @@ class Run:
                 close_node(step.node, self._scope)
             except Exception as error:  # noqa: BLE001  reported: every node must be closed
                 self._note(error)
-        with _busy_lock:
-            for step in steps:
-                _busy.pop(id(step.original), None)
 
     def _note(self, error: BaseException) -> None:
         with self._lock:
@@ -149,7 +159,7 @@ class Run:
     @property
     def running(self) -> bool:
         """Whether any of its threads is at work."""
-        return not self._finished.is_set()
+        return bool(self._threads) and not self._finished.is_set()
 
     def wait(self, timeout: float | None = None) -> Result:
         """Wait for the end and return the result. Raises the first error of a node; TimedOut after ``timeout`` seconds, while

@@ -17,14 +17,16 @@ _INTERRUPT = 1.6  # seconds for a stop after an interrupt, which may take 2 s in
 def watch(
     run: Run, progress: bool | None, timeout: float | None, total: Callable[[], int | None] | int | None
 ) -> Result:
-    """Wait for the end of a run, showing progress. See `Pipeline.run`."""
+    """Start a run and wait for its end, showing progress. See `Pipeline.run`."""
     shown: Display | None = None
     try:
+        run.start()
         shown = display(progress)
         count = total() if callable(total) else total
         result = _wait(run, shown, timeout, count)
     except KeyboardInterrupt as interrupt:
-        _leave(lambda: run.stop(_INTERRUPT), interrupt)
+        if run.running:
+            _leave(lambda: run.stop(_INTERRUPT), interrupt)
         raise
     except TimedOut as error:
         _leave(run.cancel, error)
