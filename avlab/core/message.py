@@ -172,10 +172,10 @@ class Credit:
 
 @dataclass(slots=True)
 class Signal:
-    """CANCEL inputs up to number ``upto``; INTERRUPT user code; SET parameters (JSON in ``data``)."""
+    """CANCEL the inputs of these numbers; INTERRUPT user code; SET parameters (JSON in ``data``)."""
 
     kind: SignalKind
-    upto: int = 0
+    inputs: Sequence[int] = ()
     data: bytes = b""
 
 

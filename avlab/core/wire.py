@@ -320,7 +320,7 @@ def _from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
     if cls is Opened:
         values["consumes"] = list(proto.consumes)
     if cls is Signal:
-        values["kind"] = SignalKind(proto.kind)
+        values["kind"], values["inputs"] = SignalKind(proto.kind), list(proto.inputs)
     if cls in (Blob, Log, Signal):
         values["data"] = payload if cls is Blob else bytes(payload)
     return cls(**values)

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError, LinkClosed, SessionClosed, SessionError
+from avlab.core.errors import AvlabError, Cancelled, CodecError, LinkClosed, SessionClosed, SessionError
 from avlab.core.item import Item
-from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Signal, SignalKind
+from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Mode, Signal, SignalKind
 from avlab.remote.delivery import CallerBank
 from avlab.remote.failure import restore
 from avlab.remote.link import Link
+from avlab.remote.twins import consumer
 
 IN_FLIGHT = 12 << 20
 """Payload bytes that may be under way: more would fall out of the processor's cache before it is read again."""
 COOPERATIVE, FORCED = 0.3, 1.2
 """Seconds that a cancellation, and then a SIGINT, have before the next harder step; together under 2 s."""
+END_SECONDS = 1.0
+"""How long a session may take to close."""
 
 
 class Exchange:
@@ -32,15 +35,17 @@ class Exchange:
         self.arrived: deque[ItemMessage] = deque()
         self.open: dict[int, int] = {}  # input → bytes, until its last output has arrived
         self.parents: dict[int, Item] = {}  # input → the Item that it was made from, until its last output is taken
+        self.owner = consumer()
         self.complete = False  # no more inputs will follow
-        self.waiting = False
-        self.abandoned = False
+        self.cancelled = False  # whoever waits shall stop
+        self.abandoned = False  # nobody will wait any more
 
 
 class Observer(Protocol):
     """Sees what passes: for statistics and logs."""
 
     def sent(self, message: ItemMessage) -> None: ...
+    def withdrawn(self, message: ItemMessage) -> None: ...
     def received(self, message: ItemMessage) -> None: ...
     def logged(self, log: Log) -> None: ...
 
@@ -48,17 +53,17 @@ class Observer(Protocol):
 class Caller:
     """Sends and receives for one session; thread-safe. ``kill`` ends the session's worker when nothing else helps."""
 
-    def __init__(self, link: Link, bank: CallerBank, window: int, observer: Observer, clock: Clock = monotonic) -> None:
+    def __init__(self, link: Link, bank: CallerBank, observer: Observer, clock: Clock = monotonic) -> None:
         self._link, self._bank, self._observer, self._clock = link, bank, observer, clock
-        self._window = window
         self._sending = threading.Lock()
         self._turn = threading.Condition()
-        self._reading = False
+        self._reader: Exchange | None = None
         self._waiters = 0
-        self._exchanges: dict[int, Exchange] = {}
+        self._exchanges: dict[int, Exchange] = {}  # input → who waits for its outputs
+        self._holders: dict[int, Exchange] = {}  # ordinal of an output that is not delivered → who has it
         self._bytes = 0
         self._acked = 0
-        self.error: AvlabError | None = None
+        self.error: SessionError | None = None
 
     def room_for(self, size: int) -> bool:
         """Whether an input of ``size`` bytes may be sent now: credit in items and in bytes, but two items always."""
@@ -76,76 +81,117 @@ class Caller:
                 finally:
                     self._waiters -= 1
 
-    def submit(self, exchange: Exchange, message: ItemMessage, parent: Item | None = None) -> None:
-        """Send an input; there must be room. Raises SessionError (with the reason) when the session is over."""
-        size = message.nbytes
-        with self._sending:
-            with self._turn:
-                self._check()
-                self._bank.number(message)
-                self._acked = message.acked
-                self._exchanges[message.input] = exchange
-                exchange.open[message.input] = size
-                if parent is not None:
-                    exchange.parents[message.input] = parent
-                self._bytes += size
-            self._observer.sent(message)
-            try:
-                self._link.send(message)
-            except LinkClosed:
-                self._find_out()
+    def submit(self, exchange: Exchange, message: ItemMessage, parent: Item | None = None) -> bool:
+        """Send an input; False when there is no room now. For an abandoned exchange nothing is sent.
 
-    def signal(self, kind: SignalKind, data: bytes = b"") -> None:
-        """Send a signal about everything that was submitted so far. Raises SessionError."""
+        Raises CodecError for an input that cannot travel, and SessionError (with the reason) when the session is over.
+        """
+        with self._sending:
+            try:
+                with self._turn:
+                    self._check()
+                    if exchange.abandoned:
+                        return True
+                    if not self.room_for(message.nbytes):
+                        return False
+                    self._number(exchange, message, parent)
+                self._observer.sent(message)
+                self._link.send(message)
+                return True
+            except CodecError:
+                self._withdraw(exchange, message)
+                raise
+            except LinkClosed:
+                pass  # the link's receiving side knows why
+            except AvlabError:
+                raise
+            except BaseException:  # an interrupt: nobody can tell how much of the message has left
+                self.fail(SessionClosed("an interrupt cut an item in two: open a new session"))
+                raise
+        self._find_out()
+        return True
+
+    def _number(self, exchange: Exchange, message: ItemMessage, parent: Item | None) -> None:
+        self._bank.number(message)
+        self._acked = message.acked
+        self._exchanges[message.input] = exchange
+        exchange.open[message.input] = message.nbytes
+        exchange.complete = exchange.complete or message.mode is Mode.FLUSH
+        if parent is not None:
+            exchange.parents[message.input] = parent
+        self._bytes += message.nbytes
+
+    def _withdraw(self, exchange: Exchange, message: ItemMessage) -> None:
+        with self._turn:
+            self._observer.withdrawn(message)
+            del self._exchanges[message.input]
+            self._bytes -= exchange.open.pop(message.input)
+            exchange.parents.pop(message.input, None)
+            self._bank.withdraw(message)
+
+    def signal(self, kind: SignalKind, inputs: Sequence[int] = (), data: bytes = b"") -> None:
+        """Send a signal. Raises SessionError."""
         with self._sending:
             self._check()
             try:
-                self._link.send(Signal(kind, self._bank.sent, data))
+                self._link.send(Signal(kind, inputs, data))
+                return
             except LinkClosed:
-                self._find_out()
+                pass
+        self._find_out()
 
     def next_output(self, exchange: Exchange, timeout: float | None = None) -> ItemMessage:
-        """The exchange's next output. Raises TimeoutError, or the session's error when it has ended."""
+        """The exchange's next output. Raises TimeoutError, Cancelled, or the session's error when it has ended."""
         arrived = exchange.arrived
         if not arrived:
             self.wait(exchange, arrived.__len__, timeout)
         return arrived.popleft()
 
     def wait(self, exchange: Exchange, ready: Callable[[], object], timeout: float | None = None) -> None:
-        """Read, or let another thread read, until ``ready()``. Raises TimeoutError and the session's error."""
+        """Read, or let another thread read, until ``ready()``. Raises TimeoutError, Cancelled and the session's error."""
         turn = self._turn
+        exchange.owner = consumer()
         while True:
             with turn:
-                exchange.waiting = True
-                while self._reading and not ready():
+                while self._reader is not None and not ready() and not exchange.cancelled:
                     self._waiters += 1
                     try:
                         if not turn.wait(timeout):
                             raise TimeoutError
                     finally:
                         self._waiters -= 1
-                        exchange.waiting = False
                 if ready():
-                    exchange.waiting = False
                     return
+                if exchange.cancelled:
+                    raise Cancelled("stopped on request")
                 self._check()
-                if len(self._exchanges) > len(exchange.open):
+                if len(self._holders) > 1:
                     self._check_for_backlog(exchange)
-                self._reading = True
+                self._reader = exchange
             try:
                 self._read(timeout)
             finally:
                 with turn:
-                    self._reading = exchange.waiting = False
+                    self._reader = None
                     if self._waiters:
                         turn.notify_all()
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Make the thread that waits for this exchange raise Cancelled."""
+        with self._turn:
+            exchange.cancelled = True
+            reads = self._reader is exchange
+            self._turn.notify_all()
+        if reads:
+            self._link.wake()
 
     def delivered(self, output: ItemMessage) -> None:
         """The consumer has taken this output and asks for more; tells the host when half a window has been taken."""
         with self._turn:
+            self._holders.pop(output.ordinal, None)
             self._bank.delivered(output.ordinal)
             acked = self._bank.acked
-            if (acked - self._acked) * 2 < self._window:
+            if (acked - self._acked) * 2 < self._bank.window:
                 return
             self._acked = acked
         with self._sending:
@@ -161,25 +207,51 @@ class Caller:
             dropped = list(exchange.arrived)
             exchange.arrived.clear()
             self._turn.notify_all()
+        if self.error is not None or not (dropped or exchange.open):
+            return
+        if not self._sending.acquire(blocking=False):
+            # Another thread sends, or this one, if the garbage collector closes a forgotten iterator just now.
+            threading.Thread(target=self._cancel, args=(exchange, dropped), name="avlab-cancel", daemon=True).start()
+            return
+        self._sending.release()
+        self._cancel(exchange, dropped)
+
+    def _cancel(self, exchange: Exchange, dropped: Iterable[ItemMessage]) -> None:
         for output in dropped:
             self._drop(output)
-        if exchange.open and self.error is None:
-            self.signal(SignalKind.CANCEL)
+        try:
+            self.signal(SignalKind.CANCEL, list(exchange.open))
+        except SessionError:
+            return  # it has ended: who uses it next gets the reason
 
     def interrupt(self, exchange: Exchange, kill: Callable[[], None]) -> None:
-        """End the exchange's work: cancel, then SIGINT in the worker, then kill; returns within 2 s."""
+        """End the exchange's work: cancel, then SIGINT in the worker, then kill; returns within 2 s.
+
+        What waits behind other exchanges' inputs is only cancelled: theirs shall not suffer.
+        """
+        exchange.cancelled = False
+        # Also when a send blocks because the worker does not read.
+        last = threading.Timer(COOPERATIVE + FORCED, kill)
+        last.daemon = True
+        last.start()
         try:
-            for kind, seconds in ((SignalKind.CANCEL, COOPERATIVE), (SignalKind.INTERRUPT, FORCED)):
-                self.signal(kind)
-                if self._drain(exchange, seconds):
-                    return
-            kill()
+            self.signal(SignalKind.CANCEL, list(exchange.open))
+            if self._drained(exchange, COOPERATIVE) or not self._is_at_work(exchange):
+                return
+            self.signal(SignalKind.INTERRUPT)
+            if not self._drained(exchange, FORCED):
+                kill()
         except SessionError:
             return  # it ended by itself
         except KeyboardInterrupt:
             kill()
+        finally:
+            last.cancel()
 
-    def _drain(self, exchange: Exchange, seconds: float) -> bool:
+    def _is_at_work(self, exchange: Exchange) -> bool:
+        return next(iter(self._exchanges.values()), None) is exchange
+
+    def _drained(self, exchange: Exchange, seconds: float) -> bool:
         until = self._clock() + int(seconds * 1e9)
         while exchange.open or exchange.arrived:
             try:
@@ -206,18 +278,24 @@ class Caller:
             error.first_undelivered = self._bank.first_undelivered
             self.fail(error)
         except AvlabError as error:  # a malformed or impossible message: this worker is not to be trusted further
-            self.fail(error)
+            self.fail(SessionError(f"the session is lost: {error}", self._bank.first_undelivered))
             self._link.close()
 
     def _dispatch(self, message: Message) -> None:
         if isinstance(message, ItemMessage):
-            self._arrive(message)
+            try:
+                self._arrive(message)
+            except AvlabError:
+                raise
+            except BaseException:
+                self.fail(SessionClosed("an interrupt came between a result and its receiver: open a new session"))
+                raise
         elif isinstance(message, Log):
             self._observer.logged(message)
         elif isinstance(message, Credit):
             self._bank.granted = max(self._bank.granted, message.granted)
         elif isinstance(message, Failure):
-            self.fail(restore(message, self._bank.first_undelivered))
+            raise restore(message)
 
     def _arrive(self, output: ItemMessage) -> None:
         with self._turn:
@@ -228,6 +306,7 @@ class Caller:
                 del self._exchanges[output.input]
                 self._bytes -= exchange.open.pop(output.input)
             self._observer.received(output)
+            self._holders[output.ordinal] = exchange
             if not exchange.abandoned:
                 exchange.arrived.append(output)
                 return
@@ -235,22 +314,41 @@ class Caller:
 
     def _check_for_backlog(self, exchange: Exchange) -> None:
         """A call behind a stream that its own thread does not consume would wait for ever: say so instead."""
-        others = {id(e): e for e in self._exchanges.values() if e is not exchange and not e.waiting}
-        if any(len(e.arrived) >= self._window for e in others.values()):
+        if self._bank.received - self._acked < self._bank.window:
+            return
+        first = self._holders.get(self._bank.acked + 1)
+        if first is not None and first is not exchange and first.owner == exchange.owner:
             raise SessionError(
-                "this call would wait for ever: an unfinished stream of the same session holds back its results; consume or "
-                "close the stream first"
+                "this call would wait for ever: an unfinished stream of the same session holds back its results; consume "
+                "or close the stream first"
             )
 
     def end(self) -> None:
-        """Tell the host that the session ends."""
-        with self._sending:
-            try:
-                self._link.send(End())
-            except LinkClosed:
-                return  # it has ended already
+        """Tell the host that the session ends, and take in what the object prints while it closes; 1 s at most.
 
-    def fail(self, error: AvlabError) -> None:
+        An object that is at work is not waited for.
+        """
+        until = self._clock() + int(END_SECONDS * 1e9)
+        if not self._sending.acquire(timeout=END_SECONDS):
+            return
+        try:
+            self._link.send(End())
+        except LinkClosed:
+            return  # it has ended already
+        finally:
+            self._sending.release()
+        with self._turn:
+            if self._exchanges or self._reader is not None:
+                return
+        try:
+            while True:
+                message = self._link.recv(max(0.0, (until - self._clock()) / 1e9))
+                if isinstance(message, Log):
+                    self._observer.logged(message)
+        except (TimeoutError, AvlabError):
+            return  # it has ended, or takes too long
+
+    def fail(self, error: SessionError) -> None:
         """The session is over: everybody who waits gets ``error``."""
         with self._turn:
             if self.error is None:
@@ -262,10 +360,5 @@ class Caller:
             raise self.error
 
     def _find_out(self) -> None:
-        """A send failed: the link's receiving side knows why."""
-        with self._turn:
-            if self._reading:  # its reader will learn the reason
-                return
-        while self.error is None:
-            self._read(None)
-        self._check()
+        """A send failed: the link's receiving side knows why. Raises it."""
+        self.wait(Exchange(), lambda: False)

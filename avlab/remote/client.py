@@ -92,7 +92,7 @@ class Executor:
         settings = self.config.with_limits(limits)
         assert isinstance(settings.limits, Limits)
         blobs: Mapping[str, bytes] = {}
-        classes: Mapping[str, type] = {}
+        classes = {} if isinstance(target, str | bundle.Packed) else dataclasses_of(target)
         manifest = None if isinstance(target, str | bundle.Packed) else self._connection.lend(target)
         if manifest is None:
             if isinstance(target, bundle.Packed):
@@ -100,7 +100,7 @@ class Executor:
             elif isinstance(target, str):
                 packed = bundle.pack_node(target, config or {})
             else:
-                packed, classes = bundle.pack(target), dataclasses_of(target)
+                packed = bundle.pack(target)
             manifest, blobs = packed.manifest, packed.blobs
         name = target if isinstance(target, str) else getattr(target, "__name__", "") or type(target).__name__
         request = Open(manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id())
@@ -108,7 +108,7 @@ class Executor:
 
     async def aopen(self, target: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Session:
         """`open` for async code."""
-        return await in_thread(lambda: self.open(target, config, **options))
+        return await in_thread(lambda: self.open(target, config, **options), discard=Session.close)
 
     def close(self) -> None:
         """End all sessions and free the executor (an embedded one goes). Idempotent."""
@@ -196,7 +196,7 @@ def connect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Execut
 
 async def aconnect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
     """`connect` for async code."""
-    return await in_thread(lambda: connect(url, **config))
+    return await in_thread(lambda: connect(url, **config), discard=Executor.close)
 
 
 _shared: dict[RemoteExecutorConfig, Executor] = {}

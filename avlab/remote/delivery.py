@@ -12,20 +12,25 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from avlab.core.errors import LinkError
-from avlab.core.message import ItemMessage, Resume, Resumed
+from avlab.core.message import Credit, ItemMessage, Resume, Resumed
+
+MAX_IN_FLIGHT = 1024
+"""Inputs that a caller sends ahead at most, whatever the host grants."""
 
 
 class CallerBank:
     """The caller's half of one session.
 
-    ``retain``: keep inputs for replay until their last output is acknowledged (links that can resume).
+    ``window``: outputs that may be unacknowledged. ``retain``: keep inputs for replay until their last output is
+    acknowledged (links that can resume).
     """
 
-    def __init__(self, session: str = "", *, retain: bool = False) -> None:
-        self.session, self._retain = session, retain
+    def __init__(self, session: str = "", *, window: int = 16, retain: bool = False) -> None:
+        self.session, self.window, self._retain = session, window, retain
         self.epoch = 0
         self.sent = self.granted = 0
         self.received = self.acked = 0
+        self._current = 1  # the input whose outputs come now
         self._ahead: set[int] = set()  # delivered before an earlier ordinal was
         self._unfinished: OrderedDict[int, ItemMessage | None] = OrderedDict()
         self._last: deque[tuple[int, int]] = deque()  # (ordinal of a last output, its input)
@@ -33,7 +38,7 @@ class CallerBank:
     @property
     def room(self) -> bool:
         """Whether another input may be sent."""
-        return self.sent < self.granted
+        return self.sent < self.granted and len(self._unfinished) < MAX_IN_FLIGHT
 
     @property
     def first_undelivered(self) -> int | None:
@@ -52,18 +57,32 @@ class CallerBank:
         self._unfinished[self.sent] = message if self._retain else None
         return message
 
+    def withdraw(self, message: ItemMessage) -> None:
+        """Take back the input that was numbered last: it could not be sent."""
+        self.sent -= 1
+        del self._unfinished[message.input]
+        message.input = 0
+
     def accept(self, output: ItemMessage) -> bool:
-        """Whether an output is new (False: a repetition). Raises LinkError when one is missing before it."""
+        """Whether an output is new (False: a repetition).
+
+        Raises LinkError when one is missing before it, for an input that awaits none, and for one beyond the window.
+        """
         if output.granted > self.granted:
             self.granted = output.granted
         if output.ordinal <= self.received:
             return False
         if output.ordinal != self.received + 1:
             raise LinkError(f"output {output.ordinal} arrived after output {self.received}: the executor lost some")
-        if not 0 < output.input <= self.sent:
+        if output.input != self._current:
+            raise LinkError(f"an output for input {output.input} instead of {self._current}")
+        if output.input > self.sent:
             raise LinkError(f"an output for input {output.input}, which was never sent")
+        if output.ordinal > self.acked + self.window:
+            raise LinkError(f"output {output.ordinal} exceeds the window of {self.window} outputs after {self.acked}")
         self.received += 1
         if output.last:
+            self._current += 1
             self._last.append((output.ordinal, output.input))
         return True
 
@@ -85,14 +104,16 @@ class CallerBank:
         self.epoch += 1
         return Resume(self.session, self.epoch, self.received)
 
-    def resumed(self, answer: Resumed) -> list[ItemMessage]:
-        """The inputs to send again. Raises LinkError for an answer that is not for this epoch."""
+    def resumed(self, answer: Resumed) -> list[Credit | ItemMessage]:
+        """What to send again: the acknowledgement, then inputs. Raises LinkError for an impossible answer."""
         if answer.epoch != self.epoch:
             raise LinkError(f"the executor resumed epoch {answer.epoch} instead of {self.epoch}")
+        if answer.received > self.sent:
+            raise LinkError(f"the executor has input {answer.received}, which was never sent")
         again = [m for n, m in self._unfinished.items() if n > answer.received]
         if any(message is None for message in again):
             raise LinkError("inputs were lost with the link and not kept: this session cannot be resumed")
-        return [message for message in again if message is not None]
+        return [Credit(self.acked), *(message for message in again if message is not None)]
 
 
 class HostBank:
@@ -154,8 +175,20 @@ class HostBank:
             self._replay.append(message)
         return message
 
+    def withdraw(self, message: ItemMessage) -> None:
+        """Take back the output that was numbered last: it could not be sent."""
+        self.ordinal -= 1
+        self._k = message.k - 1
+        if message.last:
+            self.finished -= 1
+        if self._retain:
+            self._replay.pop()
+
     def resume(self, request: Resume) -> tuple[Resumed, list[ItemMessage]]:
-        """The answer and the outputs to send again. Raises LinkError for a stale epoch or another session."""
+        """The answer and the outputs to send again.
+
+        Raises LinkError for a stale epoch, another session, and outputs that were never made or are kept no more.
+        """
         if request.session != self.session:
             raise LinkError("the session to resume is not this one")
         if request.epoch <= self.epoch:
@@ -164,5 +197,7 @@ class HostBank:
             )
         if not self._retain:
             raise LinkError("outputs are not kept on this link: the session cannot be resumed")
+        if not self.acked <= request.received <= self.ordinal:
+            raise LinkError(f"output {request.received} is not one that can be resumed after")
         self.epoch = request.epoch
         return Resumed(self.epoch, self.received), [m for m in self._replay if m.ordinal > request.received]

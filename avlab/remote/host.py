@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.drive import close_node, drive, iterate_async, open_node
-from avlab.core.errors import ConfigError, LinkClosed
+from avlab.core.errors import CodecError, ConfigError, LinkClosed, LinkError
 from avlab.core.item import Item
 from avlab.core.message import Credit, End, ItemMessage, Message, Mode, Open, Opened, Signal, SignalKind
 from avlab.core.node import consumes, parameters
@@ -26,6 +26,8 @@ from avlab.remote.failure import describe
 
 INPUTS = 16
 """Inputs that may be under way on one session."""
+LOOK_NS = 1_000_000
+"""While inputs wait here, the link is looked at this often: a cancellation may concern them."""
 
 
 class HostLink(Protocol):
@@ -38,6 +40,10 @@ class HostLink(Protocol):
 
 class _Skip(BaseException):
     """The current input was cancelled. Not an Exception, so that no node mistakes it for an error of its own."""
+
+
+class _Over(BaseException):
+    """The link has ended, or the caller breaks the protocol (then with what it did). Not an Exception, as above."""
 
 
 class Host:
@@ -62,7 +68,8 @@ class Host:
         self._clock, self._own, self._settle = clock, own, settle
         self._bank = HostBank(request.session, window=request.window, inputs=INPUTS)
         self._waiting: deque[tuple[ItemMessage, int]] = deque()
-        self._cancelled = 0
+        self._cancelled: set[int] = set()
+        self._looked = 0
         self._item: Item | None = None
         self._received = self._started = 0
         self._in_user_code = False
@@ -90,11 +97,12 @@ class Host:
             raise KeyboardInterrupt
 
     def run(self) -> None:
-        """Serve until the caller ends the session or the link breaks. SystemExit of user code passes."""
+        """Serve until the caller ends the session, breaks the protocol, or the link breaks. SystemExit of user code passes."""
         try:
             self._serve()
-        except LinkClosed:
-            pass
+        except _Over as over:
+            if over.__cause__ is not None:
+                self._tell(describe(over.__cause__, own=self._own))
         finally:
             if self._is_node:
                 close_node(self._target, self._await)
@@ -113,9 +121,9 @@ class Host:
                     self._emit(None, True)
             except _Skip:
                 self._output(ItemMessage(), last=True)
-            except LinkClosed:
+            except (_Over, SystemExit):
                 raise
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
+            except BaseException as error:  # noqa: BLE001  told to the caller as it is
                 self._fail(error)
 
     def _inputs(self) -> Iterator[Item]:
@@ -124,7 +132,7 @@ class Host:
             self._in_user_code = False
             self._item = None
             message = self._next()
-            if message.input <= self._cancelled:
+            if message.input in self._cancelled:
                 self._release(message)
                 self._output(ItemMessage(), last=True)
             elif message.mode is Mode.FLUSH:
@@ -155,9 +163,9 @@ class Host:
             self._output(ItemMessage(), last=True)
         except _Skip:
             self._output(ItemMessage(), last=True)
-        except LinkClosed:
+        except (_Over, SystemExit):
             raise
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
+        except BaseException as error:  # noqa: BLE001  told to the caller as it is
             self._fail(error)
 
     def _emit(self, result: Item | None, last: bool) -> None:
@@ -168,7 +176,7 @@ class Host:
             self._output(message, last)
         elif last:
             self._output(ItemMessage(), last=True)
-        self._in_user_code = True
+        self._in_user_code = not last  # after its last result an input can no longer be interrupted
 
     def _encoded(self, value: Any) -> ItemMessage:
         self._in_user_code = False
@@ -176,18 +184,31 @@ class Host:
         return ItemMessage(codec=codec, meta=meta, buffers=buffers)
 
     def _output(self, message: ItemMessage, last: bool) -> None:
-        """Number and send an output; waits for credit, gives way to a cancellation."""
+        """Number and send an output; waits for credit, gives way to a cancellation. Raises CodecError."""
         self._in_user_code = False
         self._settle()
         if not last:
-            while (incoming := self._link.look()) is not None:
-                self._take(incoming)
+            self._look()
         while not self._bank.room:
-            self._take(self._link.recv())
-        if not last and self._bank.finished + 1 <= self._cancelled:
+            self._receive()
+        current = self._bank.finished + 1
+        if not last and current in self._cancelled:
             raise _Skip
         message.stamps = (self._received, self._started, self._clock())
-        self._link.send(self._bank.output(message, last))
+        self._bank.output(message, last)
+        try:
+            self._tell(message)
+        except CodecError:  # it cannot travel
+            self._bank.withdraw(message)
+            raise
+        if last:
+            self._cancelled.discard(current)
+
+    def _tell(self, message: Message) -> None:
+        try:
+            self._link.send(message)
+        except LinkClosed:
+            raise _Over from None
 
     def _fail(self, error: BaseException) -> None:
         self._in_user_code = False
@@ -196,11 +217,33 @@ class Host:
         self._output(ItemMessage(failure=failure), last=True)
 
     def _next(self) -> ItemMessage:
+        if self._waiting and self._clock() - self._looked > LOOK_NS:
+            self._look()
         while not self._waiting:
-            self._take(self._link.recv())
+            self._receive()
         message, self._received = self._waiting.popleft()
         self._started = self._clock()
         return message
+
+    def _look(self) -> None:
+        """Take what has arrived."""
+        self._looked = self._clock()
+        try:
+            while (message := self._link.look()) is not None:
+                self._take(message)
+        except LinkClosed:
+            raise _Over from None
+        except (LinkError, CodecError) as error:
+            raise _Over from error
+
+    def _receive(self) -> None:
+        """Wait for a message and take it."""
+        try:
+            self._take(self._link.recv())
+        except LinkClosed:
+            raise _Over from None
+        except (LinkError, CodecError) as error:
+            raise _Over from error
 
     def _take(self, message: Message) -> None:
         if isinstance(message, ItemMessage):
@@ -215,9 +258,12 @@ class Host:
 
     def _signal(self, signal: Signal) -> None:
         if signal.kind is SignalKind.CANCEL:
-            self._cancelled = max(self._cancelled, signal.upto)
+            self._cancelled.update(n for n in signal.inputs if self._bank.finished < n <= self._bank.received)
         elif signal.kind is SignalKind.SET:
-            given = json.loads(signal.data)
+            try:
+                given = json.loads(signal.data)
+            except ValueError as error:
+                raise LinkError(f"parameters that are not JSON: {error}") from None
             if set(given) <= set(parameters(type(self._target))):
                 for name, value in given.items():
                     setattr(self._target, name, value)

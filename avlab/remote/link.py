@@ -22,6 +22,9 @@ class Link(Protocol):
     def arrived(self) -> Message | None:
         """A message that has been received already and needs no waiting, or None. Never raises."""
 
+    def wake(self) -> None:
+        """Make a `recv` that waits return an empty Credit. May be called from any thread."""
+
     def close(self) -> None:
         """End both directions and free what belongs to the link. Idempotent."""
 

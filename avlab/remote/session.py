@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import ConfigError, SessionClosed
+from avlab.core.errors import Cancelled, ConfigError, SessionClosed
 from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
 from avlab.core.tree import Values
@@ -52,9 +52,9 @@ class Session:
         self._link, self._values, self._opened, self._clock = link, values, opened, clock
         self.name, self.on_log = name, on_log
         self._meter = Meter(clock)
-        bank = CallerBank(opened.session)
+        bank = CallerBank(opened.session, window=WINDOW)
         bank.granted = opened.window
-        self._caller = Caller(link, bank, WINDOW, self, clock)
+        self._caller = Caller(link, bank, self, clock)
         self._kill = kill or link.close
         self._closed = False
 
@@ -84,17 +84,11 @@ class Session:
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the object and return its one result. Raises RemoteError, CodecError, SessionError."""
-        exchange = self._ask(Mode.CALL, method, args, kwargs)
-        output = self._next(exchange)
-        try:
-            return self._value(output)
-        finally:
-            self._caller.delivered(output)
+        return self._call(Exchange(), method, args, kwargs)
 
     def iterate(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Call a method that returns an iterator; yields each value when it is made. Leaving early cancels it."""
-        exchange = self._ask(Mode.ITERATE, method, args, kwargs)
-        return self._outputs(exchange, self._value, lambda: None)
+        return self._iterate(Exchange(), method, args, kwargs)
 
     def stream(self, items: Iterable[Any]) -> Iterator[Any]:
         """Feed ``process`` with items and yield its results, in order, while items are still being sent.
@@ -103,8 +97,7 @@ class Session:
         thread of its own unless it is a list or tuple. At its end the object's ``flush`` gives what it held back.
         Raises what a result raises after all results before it; leaving early cancels the rest.
         """
-        feed = Feed(self._caller, self._values, items)
-        return self._outputs(feed.exchange, lambda output: self._result(output, feed), feed.pump)
+        return self._stream(Exchange(), items)
 
     def set(self, **parameters: Any) -> None:
         """Change parameters of the object between two items. Raises ConfigError for values that are not plain data."""
@@ -112,7 +105,7 @@ class Session:
             data = json.dumps(parameters).encode()
         except (TypeError, ValueError) as error:
             raise ConfigError(f"parameters must be plain data: {error}") from None
-        self._caller.signal(SignalKind.SET, data)
+        self._caller.signal(SignalKind.SET, data=data)
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs in the worker now."""
@@ -135,22 +128,34 @@ class Session:
         if self._closed:
             return
         self._closed = True
-        if self._caller.error is None:
-            self._caller.end()
+        going_on = self._caller.error is None
         self._caller.fail(SessionClosed(f"session {self.name!r} is closed: open a new one"))
-        self._link.close()
+        try:
+            if going_on:
+                self._caller.end()
+        finally:
+            self._link.close()
 
     async def acall(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """`call` for async code. Cancelling it interrupts the remote code."""
-        return await in_thread(lambda: self.call(method, *args, **kwargs), self.interrupt)
+        """`call` for async code. Cancelling it interrupts the remote code, as the stop button does."""
+        exchange = Exchange()
+        return await in_thread(
+            lambda: self._call(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange)
+        )
 
     def aiterate(self, method: str, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """`iterate` for async code."""
-        return aiterate(lambda: self.iterate(method, *args, **kwargs), self.interrupt)
+        exchange = Exchange()
+        return aiterate(
+            lambda: self._iterate(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange)
+        )
 
     def astream(self, items: Any) -> AsyncIterator[Any]:
         """`stream` for async code; ``items`` may be an async iterable."""
-        return astream(self.stream, items, self.interrupt)
+        exchange = Exchange()
+        return astream(
+            lambda values: self._stream(exchange, values), items, lambda: self._caller.cancel(exchange)
+        )
 
     async def aclose(self) -> None:
         """`close` for async code."""
@@ -177,6 +182,10 @@ class Session:
         """An input leaves (called by the caller bank)."""
         self._meter.sent(message)
 
+    def withdrawn(self, message: ItemMessage) -> None:
+        """It could not leave (called by the caller bank)."""
+        self._meter.withdrawn(message)
+
     def received(self, message: ItemMessage) -> None:
         """An output arrives (called by the caller bank)."""
         self._meter.received(message)
@@ -186,22 +195,42 @@ class Session:
         if self.on_log is not None:
             self.on_log(log)
 
-    def _ask(self, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange:
+    def _call(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._ask(exchange, Mode.CALL, method, args, kwargs)
+        try:
+            output = self._next(exchange)
+        except BaseException:
+            self._caller.abandon(exchange)
+            raise
+        try:
+            return self._value(output)
+        finally:
+            self._caller.delivered(output)
+
+    def _iterate(
+        self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[Any]:
+        self._ask(exchange, Mode.ITERATE, method, args, kwargs)
+        return self._outputs(exchange, self._value, lambda: None)
+
+    def _stream(self, exchange: Exchange, items: Iterable[Any]) -> Iterator[Any]:
+        feed = Feed(self._caller, self._values, items, exchange)
+        return self._outputs(exchange, lambda output: self._result(output, feed), feed.pump)
+
+    def _ask(
+        self, exchange: Exchange, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         packed = bool(kwargs) or len(args) != 1
         codec, meta, buffers = self._values.encode((args, kwargs) if packed else args[0])
         message = ItemMessage(mode=mode, method=method, codec=codec, meta=meta, buffers=buffers, packed=packed)
-        exchange = Exchange()
         exchange.complete = True
-        size = message.nbytes
-        if not self._caller.room_for(size):
-            self._caller.wait(exchange, lambda: self._caller.room_for(size))
-        self._caller.submit(exchange, message)
-        return exchange
+        while not self._caller.submit(exchange, message):
+            self._caller.wait(exchange, lambda: self._caller.room_for(message.nbytes))
 
     def _next(self, exchange: Exchange) -> ItemMessage:
         try:
             return self._caller.next_output(exchange)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             self._caller.interrupt(exchange, self._kill)
             raise
 

@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer, Slot
@@ -92,6 +92,11 @@ class Memory:
             sizes.append(len(view))
         return Slot(index, begin, length, tuple(sizes))
 
+    def withdraw(self, slot: Slot) -> None:
+        """Take back a slot that was never handed over."""
+        self._used = [extent for extent in self._used if extent[2] != slot.index]
+        self._free.append(slot.index)
+
     def _reap(self) -> None:
         counters, kept = self._in, []
         for extent in self._used:
@@ -114,7 +119,8 @@ class Memory:
     def release(self, index: int) -> None:
         """The slot has been copied out: the other side may use it again."""
         if not self._closed:
-            self._out[index] = (self._out[index] + 1) & 0xFF
+            with suppress(ValueError):  # closed by another thread at this moment
+                self._out[index] = (self._out[index] + 1) & 0xFF
 
     def close(self) -> None:
         """Unmap; views that are still out keep their mapping alive. Idempotent."""

@@ -51,6 +51,12 @@ class Meter:
         self.inputs += 1
         self.bytes_sent += message.nbytes
 
+    def withdrawn(self, message: ItemMessage) -> None:
+        """It could not leave after all."""
+        self._sent_at.pop(message.input, None)
+        self.inputs -= 1
+        self.bytes_sent -= message.nbytes
+
     def received(self, message: ItemMessage) -> None:
         """An output arrives."""
         if message.codec:

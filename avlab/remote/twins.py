@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from contextlib import aclosing, suppress
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from avlab.core.channel import ChannelClosed, Receiver, Sender, open_channel
 
 T = TypeVar("T")
 
+_task: ContextVar[object] = ContextVar("avlab_task", default=None)
 
-async def in_thread(function: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
-    """The result of a blocking function. When this is cancelled, ``cancel`` is called and the function's end awaited."""
+
+def consumer() -> object:
+    """Who runs now: the asyncio task that this thread works for, or the thread."""
+    return _task.get() or threading.get_ident()
+
+
+async def in_thread(
+    function: Callable[[], T],
+    cancel: Callable[[], None] | None = None,
+    discard: Callable[[T], object] = lambda result: None,
+) -> T:
+    """The result of a blocking function.
+
+    When this is cancelled, ``cancel`` is called and the function's end awaited; without ``cancel`` the function is left to
+    itself, and ``discard`` gets its result.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -26,18 +43,26 @@ async def in_thread(function: Callable[[], T], cancel: Callable[[], None] | None
             done.set_result(result)
 
     def run() -> None:
+        result, failure = None, None
         try:
             result = function()
         except BaseException as error:  # noqa: BLE001  raised again in the awaiting task
-            loop.call_soon_threadsafe(settle, None, error)
-        else:
-            loop.call_soon_threadsafe(settle, result, None)
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+            return
+        if failure is None:
+            discard(result)  # type: ignore[arg-type]
 
-    threading.Thread(target=run, name="avlab-twin", daemon=True).start()
+    context = copy_context()
+    context.run(_task.set, asyncio.current_task())
+    threading.Thread(target=context.run, args=(run,), name="avlab-twin", daemon=True).start()
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
-        if cancel is not None:
+        if cancel is None:
+            done.add_done_callback(lambda ended: ended.exception() or discard(ended.result()))
+        else:
             cancel()
             await asyncio.wait([done])
             done.exception()
@@ -47,34 +72,38 @@ async def in_thread(function: Callable[[], T], cancel: Callable[[], None] | None
 _END = object()
 
 
-async def aiterate(make: Callable[[], Iterator[Any]], cancel: Callable[[], None]) -> AsyncIterator[Any]:
+async def aiterate(make: Callable[[], Iterator[Any]], cancel: Callable[[], None]) -> AsyncGenerator[Any, None]:
     """A blocking iterator as an async one; leaving it early closes the iterator."""
-    iterator = make()
+    iterator = await in_thread(make, cancel)
     try:
         while (value := await in_thread(lambda: next(iterator, _END), cancel)) is not _END:
             yield value
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
-            close()
+            await in_thread(close)
 
 
 async def astream(
     make: Callable[[Iterable[Any]], Iterator[Any]], items: Any, cancel: Callable[[], None]
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """`aiterate` over ``make(items)``; an async iterable is pulled by the running loop, a few items ahead."""
     if not isinstance(items, AsyncIterable):
-        async for value in aiterate(lambda: make(items), cancel):
-            yield value
+        async with aclosing(aiterate(lambda: make(items), cancel)) as values:
+            async for value in values:
+                yield value
         return
     ends: tuple[Sender[Any], Receiver[Any]] = open_channel(8)
     sender, receiver = ends
-    async with asyncio.TaskGroup() as group:
-        feeding = group.create_task(_feed(items, sender))
-        async for value in aiterate(lambda: make(receiver), cancel):
-            yield value
+    feeding = asyncio.create_task(_feed(items, sender))
+    try:
+        async with aclosing(aiterate(lambda: make(receiver), cancel)) as values:
+            async for value in values:
+                yield value
+    finally:
         receiver.close()
         feeding.cancel()
+        await asyncio.wait([feeding])
 
 
 async def _feed(items: AsyncIterable[Any], sender: Sender[Any]) -> None:

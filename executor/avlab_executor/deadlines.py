@@ -20,7 +20,7 @@ class Deadlines:
         self._item, self._session = limits.item_timeout, limits.session_timeout
         self.set = self._item is not None or self._session is not None
         self._clock, self._began = clock, clock()
-        self._in_flight = 0
+        self._sent = self._finished = 0  # each is written by one thread
         self._waited = 0
         self._timer: threading.Timer | None = None
         if self._session is not None and on_session_end is not None:
@@ -28,24 +28,29 @@ class Deadlines:
             self._timer.daemon = True
             self._timer.start()
 
-    def sent(self) -> None:
-        """An input was handed over."""
-        self._in_flight += 1
+    @property
+    def counting(self) -> bool:
+        """Whether time that the host waits now counts for an item."""
+        return self._item is not None and self._sent > self._finished
+
+    def sent(self) -> bool:
+        """An input was handed over. Whether waiting counts from now on, which one who waits already has to be told."""
+        self._sent += 1
+        return self._item is not None and self._sent == self._finished + 1
 
     def finished(self) -> None:
         """The oldest input has its last output: the next one's time begins."""
-        self._in_flight -= 1
+        self._finished += 1
         self._waited = 0
 
     def waited(self, ns: int) -> None:
-        """The host has waited this long for the worker."""
-        if self._in_flight:
-            self._waited += ns
+        """The host has waited this long for the worker, and it counted all the time."""
+        self._waited += ns
 
     def left(self) -> float | None:
         """Seconds until the nearest deadline, or None."""
         candidates = []
-        if self._item is not None and self._in_flight:
+        if self._item is not None and self.counting:
             candidates.append(self._item - self._waited / 1e9)
         if self._session is not None:
             candidates.append(self._session - (self._clock() - self._began) / 1e9)
@@ -53,7 +58,7 @@ class Deadlines:
 
     def over(self) -> str | None:
         """What deadline has passed, in words, or None."""
-        if self._item is not None and self._in_flight and self._waited / 1e9 >= self._item:
+        if self._item is not None and self.counting and self._waited / 1e9 >= self._item:
             return f"an item took longer than its limit of {self._item:g} s"
         if self._session is not None and (self._clock() - self._began) / 1e9 >= self._session:
             return self._session_text()

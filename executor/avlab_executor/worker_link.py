@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import select
-from collections import deque
+import threading
 from collections.abc import Callable, Mapping
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import LimitExceeded, LinkClosed, WorkerDied
-from avlab.core.message import Blob, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
+from avlab.core.errors import CodecError, LimitExceeded, LinkClosed, WorkerDied
+from avlab.core.message import Blob, Credit, Failure, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
 from avlab.remote.links.local import LocalLink
 from avlab.remote.shared_memory import Memory
 from avlab_executor.deadlines import Deadlines
+from avlab_executor.printed import Printed
 from avlab_executor.process import WorkerProcess
 
-READ = 64 << 10
-MAX_LOG = 256 << 10
-"""Bytes of output that one second may bring; what exceeds it is counted, not kept."""
 REPORT_SECONDS = 2.0
 _PART = 1 << 20
 
@@ -36,13 +34,17 @@ class WorkerLink:
         self._closing: list[Callable[[], None]] = []
         self._link = LocalLink(worker.socket, Memory(worker.inbox, worker.outbox))
         self._deadlines = Deadlines(worker.limits, clock, lambda text: worker.kill_saying("wall", text))
-        self._logs: deque[Log] = deque()
-        self._pipes = {worker.stdout: "stdout", worker.stderr: "stderr"}
-        self._second, self._in_second, self._dropped = 0, 0, 0
+        self._printed = Printed(worker.stdout, worker.stderr, clock)
+        self._held: ItemMessage | None = None  # behind what was printed before it
+        self._since: int | None = None  # when the wait for the item under way went on last
         self._output_left = worker.limits.output
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._woken = False
+        self._end: WorkerDied | None = None
         self._poll = select.poll()
-        for fd in (*self._pipes, self._link.fileno()):
+        for fd in (*self._printed.pipes, self._link.fileno(), self._bell):
             self._poll.register(fd, select.POLLIN)
+        self._receiving, self._ringing = threading.Lock(), threading.Lock()
         self._closed = False
 
     @property
@@ -62,102 +64,127 @@ class WorkerLink:
         if type(message) is Signal and message.kind is SignalKind.INTERRUPT:
             self._worker.interrupt()
             return
-        if type(message) is ItemMessage:
-            self._deadlines.sent()
+        if type(message) is ItemMessage and self._deadlines.sent():
+            self._ring()
         self._link.send(message)
 
+    def wake(self) -> None:
+        self._woken = True
+        self._ring()
+
+    def _ring(self) -> None:
+        """Let whoever waits look again."""
+        with self._ringing:
+            if not self._closed:
+                os.eventfd_write(self._bell, 1)
+
     def recv(self, timeout: float | None = None) -> Message:
-        while True:
-            if self._logs:
-                return self._logs.popleft()
-            message = self._link.arrived()
-            if message is not None:
-                return self._received(message)
-            self._wait(timeout)
+        with self._receiving:
+            while True:
+                message = self._next()
+                if message is not None:
+                    return message
+                if self._closed:
+                    raise LinkClosed("the link is closed")
+                if self._end is not None:
+                    raise self._end
+                if self._woken:
+                    self._woken = False
+                    return Credit()
+                self._wait(timeout)
+
+    def arrived(self) -> Message | None:
+        with self._receiving:
+            return self._next()
+
+    def _next(self) -> Message | None:
+        if self._printed.logs:
+            return self._printed.logs.popleft()
+        if self._held is not None:
+            message, self._held = self._held, None
+            return message
+        found = self._link.arrived()
+        return None if found is None else self._received(found)
 
     def _wait(self, timeout: float | None) -> None:
-        """Until something can be read: output first, then a message. Raises TimeoutError, WorkerDied, LimitExceeded."""
-        limit = timeout
-        if self._deadlines.set:
-            started, left = self._clock(), self._deadlines.left()
-            limit = min((x for x in (timeout, left) if x is not None), default=None)
+        """Until something can be read: a message, and what was printed before it. Raises TimeoutError."""
+        over = self._deadlines.over()
+        if over is not None:
+            return self._kill("wall", over)
+        left = self._deadlines.left()
+        limit = min((x for x in (timeout, left) if x is not None), default=None)
+        counting, since = self._deadlines.counting, self._since or self._clock()
         ready = self._poll.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
-        if self._deadlines.set:
-            self._deadlines.waited(self._clock() - started)
+        if counting:
+            self._since = self._clock()
+            self._deadlines.waited(self._since - since)
+        if self._closed:
+            return None
         readable = [fd for fd, _ in ready]
-        for fd in readable:
-            if fd in self._pipes:
-                self._drain(fd)
+        if self._bell in readable:
+            os.eventfd_read(self._bell)
         if self._link.fileno() in readable:
             try:
                 self._link.fill()
             except LinkClosed:
-                self._bury()
-        elif not ready:
-            over = self._deadlines.over()
-            if over is not None:
-                self._worker.kill_saying("wall", over)
-                self._bury()
-            if timeout is not None and (limit == timeout):
-                raise TimeoutError(f"nothing arrived within {timeout} s")
+                return self._bury()
+            except CodecError as error:
+                return self._kill("exit", f"what it sends is malformed: {error}")
+        if ready:  # after the messages: what was printed before one of them was sent is in the pipes by now
+            self._read_printed()
+        elif timeout is not None and limit == timeout:
+            raise TimeoutError(f"nothing arrived within {timeout} s")
+        return None
 
-    def _drain(self, fd: int) -> None:
-        try:
-            data = os.read(fd, READ)
-        except BlockingIOError:
-            return
-        if not data:
+    def _read_printed(self) -> None:
+        size, ended = self._printed.read()
+        for fd in ended:
             self._poll.unregister(fd)
-            del self._pipes[fd]
-            return
-        second = self._clock() // 1_000_000_000
-        if second != self._second:
-            self._second, self._in_second = second, 0
-        self._count(len(data))
-        kept = data[: max(0, MAX_LOG - self._in_second)]
-        self._in_second += len(data)
-        if kept:
-            self._logs.append(Log(self._pipes[fd], kept, dropped=self._dropped))
-            self._dropped = 0
-        self._dropped += len(data) - len(kept)
+        self._count(size)
 
     def _received(self, message: Message) -> Message:
         if type(message) is ItemMessage:
+            self._since = None
             self._count(message.nbytes)
             if message.last:
                 self._deadlines.finished()
+            self._printed.settle()
+            if self._printed.logs:
+                self._held = message
+                return self._printed.logs.popleft()
         elif type(message) is Log:
             self._count(len(message.data))
         elif type(message) is Opened:
             message.tier = self._worker.tier  # a worker does not say itself how well it is locked
+        elif type(message) is Failure:
+            message.reason = ""  # nor why it has ended
         return message
 
     def _count(self, size: int) -> None:
-        if self._output_left is None:
+        if self._output_left is None or self._end is not None:
             return
         self._output_left -= size
         if self._output_left < 0:
             self._worker.kill("output")
             self._bury()
 
+    def _kill(self, reason: str, text: str) -> None:
+        self._worker.kill_saying(reason, text)
+        self._bury()
+
     def _bury(self) -> None:
-        """The worker has ended or is about to: say why. What it printed last has been read, or is read now."""
-        for fd in list(self._pipes):
-            self._drain(fd)
+        """The worker has ended or is about to: find out why. What it printed last is read now and delivered first."""
+        self._end = WorkerDied("the worker is ending")  # reading the rest must not come here again
+        self._read_printed()
+        self._printed.settle()
         end = self._worker.exited(REPORT_SECONDS)
         if end is None:
-            raise WorkerDied("the worker has closed its link and does not end", "exit")
-        last = b"".join(log.data for log in self._logs)[-2000:].decode("utf-8", "replace").strip()
-        text = f"the worker has ended: {end.text}" + (f"\nits last output:\n{last}" if last else "")
-        cls = LimitExceeded if end.reason in ("oom", "cpu", "wall", "output") else WorkerDied
-        raise cls(text, end.reason)
-
-    def arrived(self) -> Message | None:
-        """A message that has been read already, or None."""
-        if self._logs:
-            return self._logs.popleft()
-        message = self._link.arrived()
-        return None if message is None else self._received(message)
+            self._worker.kill_saying("exit", "it has closed its link and did not end by itself")
+            end = self._worker.exited(REPORT_SECONDS)
+        reason, text = (end.reason, end.text) if end else ("exit", "it does not even end when it is killed")
+        last = b"".join(log.data for log in self._printed.logs)[-2000:].decode("utf-8", "replace").strip()
+        text = f"the worker has ended: {text}" + (f"\nits last output:\n{last}" if last else "")
+        self._end = (LimitExceeded if reason in ("oom", "cpu", "wall", "output") else WorkerDied)(text, reason)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, when the link has been closed."""
@@ -172,10 +199,17 @@ class WorkerLink:
         self._worker.kill_saying(reason, text)
 
     def close(self) -> None:
-        if not self._closed:
+        with self._ringing:
+            if self._closed:
+                return
             self._closed = True
-            self._deadlines.close()
+            os.eventfd_write(self._bell, 1)
+        self._deadlines.close()
+        self._worker.kill("cancelled")
+        self._link.shut_down()
+        with self._receiving:  # nobody reads any more: what they read from may go
             self._link.close()
             self._worker.close()
-            for callback in self._closing:
-                callback()
+            os.close(self._bell)
+        for callback in self._closing:
+            callback()

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
-from avlab.core.message import Blob, Bundle, BundleKind, ItemMessage, Message, Open
+from avlab.core.message import Blob, Bundle, BundleKind, Credit, ItemMessage, Message, Open
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.link import Description, Layer, Link
@@ -104,6 +104,11 @@ class GrpcLink:
 
     def arrived(self) -> Message | None:
         return self.recv() if self._arrived else None
+
+    def wake(self) -> None:
+        with self._changed:
+            self._arrived.append(Credit())
+            self._changed.notify_all()
 
     def _read(self) -> None:
         error: AvlabError = LinkClosed("the executor has ended the session")

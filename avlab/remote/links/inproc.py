@@ -10,11 +10,12 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from avlab.core.channel import ChannelClosed, Receiver, Sender, open_channel
 from avlab.core.errors import ConfigError, LimitUnsupported, LinkClosed, TierUnavailable
-from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, BundleKind, ItemMessage, Message, Open
+from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, BundleKind, Credit, ItemMessage, Message, Open
 from avlab.core.registry import registered
 from avlab.core.tree import Values
 from avlab.core.wire import decode_batch, encode_batch
@@ -31,8 +32,8 @@ class InprocLink:
 
     resumable = False
 
-    def __init__(self, outgoing: Sender[bytes], incoming: Receiver[bytes]) -> None:
-        self._outgoing, self._incoming = outgoing, incoming
+    def __init__(self, outgoing: Sender[bytes], incoming: Receiver[bytes], back: Sender[bytes]) -> None:
+        self._outgoing, self._incoming, self._back = outgoing, incoming, back
 
     def send(self, message: Message) -> None:
         try:
@@ -56,6 +57,10 @@ class InprocLink:
         except TimeoutError:
             return None
 
+    def wake(self) -> None:
+        with suppress(ChannelClosed):  # who waits there learns it
+            self._back.send(encode_batch([Credit()]))
+
     def close(self) -> None:
         self._outgoing.close()
         self._incoming.close()
@@ -65,7 +70,9 @@ def link_pair(capacity: int = CAPACITY) -> tuple[InprocLink, InprocLink]:
     """Two connected ends; each direction holds at most ``capacity`` messages."""
     to_host: tuple[Sender[bytes], Receiver[bytes]] = open_channel(capacity)
     to_caller: tuple[Sender[bytes], Receiver[bytes]] = open_channel(capacity)
-    return InprocLink(to_host[0], to_caller[1]), InprocLink(to_caller[0], to_host[1])
+    near = InprocLink(to_host[0], to_caller[1], back=to_caller[0])
+    far = InprocLink(to_caller[0], to_host[1], back=to_host[0])
+    return near, far
 
 
 class Inproc:

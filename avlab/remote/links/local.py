@@ -9,14 +9,16 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from avlab.core.errors import LinkClosed
-from avlab.core.message import Buffer, ItemMessage, Message
+from avlab.core.errors import CodecError, LinkClosed
+from avlab.core.message import MAX_ITEM, Buffer, ItemMessage, Message
 from avlab.core.wire import Decoder, encode
 from avlab.remote.shared_memory import Memory
 
 INLINE = 8 << 10
 """Payloads up to this many bytes go over the socket: copying them twice is cheaper than looking after a slot."""
 _CHUNK = 256 << 10
+_MAX_PARTS = 64
+"""Of one sendmsg; the system takes 1024 at most, and many small ones are cheaper joined."""
 
 
 class LocalLink:
@@ -33,6 +35,7 @@ class LocalLink:
         self._poll.register(sock, select.POLLIN)
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
+        self._torn = False
 
     def fileno(self) -> int:
         """The socket, to wait on; -1 when closed."""
@@ -40,15 +43,23 @@ class LocalLink:
 
     def send(self, message: Message) -> None:
         with self._sending:
-            inline = True
-            if type(message) is ItemMessage and message.buffers:
-                length = message.nbytes
-                if length > INLINE:
-                    message.slot = self._memory.put(message.buffers, length)
-                    inline = message.slot is None
-            self._write(encode(message, inline=inline))
+            if type(message) is ItemMessage and message.buffers and INLINE < message.nbytes <= MAX_ITEM:
+                slot = message.slot = self._memory.put(message.buffers, message.nbytes)
+                if slot is not None:
+                    try:
+                        parts = encode(message, inline=False)
+                    except CodecError:
+                        self._memory.withdraw(slot)
+                        raise
+                    finally:
+                        message.slot = None
+                    self._write(parts)
+                    return
+            self._write(encode(message))
 
     def _write(self, parts: list[Buffer]) -> None:
+        if len(parts) > _MAX_PARTS:
+            parts = [b"".join(parts)]
         try:
             sent = self._socket.sendmsg(parts)
             for part in parts:
@@ -58,6 +69,9 @@ class LocalLink:
                 sent = max(0, sent - len(view))
         except OSError as error:
             raise LinkClosed(f"the other side of the link is gone ({error.strerror or error})") from None
+        except BaseException:  # an interrupt: nobody can tell how much of the message has left
+            self.shut_down()
+            raise
 
     def recv(self, timeout: float | None = None) -> Message:
         while not self._arrived:
@@ -82,6 +96,9 @@ class LocalLink:
 
     def fill(self) -> None:
         """Read once from the socket (blocks when it is empty). Raises LinkClosed at its end, CodecError for garbage."""
+        if self._torn:
+            raise CodecError("reading was interrupted in the middle of a message")
+        self._torn = True  # stays so if an interrupt comes before everything is in its place
         try:
             size = self._socket.recv_into(self._chunk)
         except OSError as error:
@@ -94,10 +111,15 @@ class LocalLink:
                 message.release = partial(self._memory.release, message.slot.index)
                 message.slot = None
             self._arrived.append(message)
+        self._torn = False
 
-    def close(self) -> None:
+    def shut_down(self) -> None:
+        """End both directions: who sends or receives now gets LinkClosed."""
         with suppress(OSError):  # the other side was first
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.shut_down()
         self._socket.close()
         with self._sending:
             self._memory.close()

@@ -9,13 +9,13 @@ import sys
 from typing import Any
 
 from avlab.core.message import Log
-from avlab.remote.link import Link
+from avlab.remote.links.local import LocalLink
 
 MAX_FIGURE = 512 << 10
-_link: list[Link] = []
+_link: list[LocalLink] = []
 
 
-def prepare(link: Link) -> None:
+def prepare(link: LocalLink) -> None:
     """Line-buffered text streams, ``logging`` on stderr, matplotlib (if user code imports it) through this module."""
     _link[:] = [link]
     sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", 8192, closefd=False), "utf-8", "replace", line_buffering=True)

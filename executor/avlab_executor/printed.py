@@ -1,0 +1,62 @@
+"""What a worker prints, read from its two pipes: bounded per second, and what exceeds the bound is counted."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+
+from avlab.core.clock import Clock
+from avlab.core.message import Log
+
+READ = 64 << 10
+MAX_LOG = 256 << 10
+"""Bytes of output that one second may bring; what exceeds it is counted, not kept."""
+
+
+class Printed:
+    """Reads the pipes without waiting; ``logs`` holds what nobody has taken yet."""
+
+    def __init__(self, stdout: int, stderr: int, clock: Clock) -> None:
+        self.logs: deque[Log] = deque()
+        self._names = {stdout: "stdout", stderr: "stderr"}
+        self._clock = clock
+        self._poll = select.poll()
+        for fd in self._names:
+            self._poll.register(fd, select.POLLIN)
+        self._second, self._in_second, self._dropped = 0, 0, 0
+
+    @property
+    def pipes(self) -> list[int]:
+        """The descriptors."""
+        return list(self._names)
+
+    def read(self) -> tuple[int, list[int]]:
+        """Read what is there: bytes that came, pipes that have ended."""
+        size, ended = 0, []
+        for fd, _ in self._poll.poll(0):
+            data = os.read(fd, READ)
+            size += len(data)
+            if data:
+                self._keep(self._names[fd], data)
+            else:
+                self._poll.unregister(fd)
+                ended.append(fd)
+        return size, ended
+
+    def _keep(self, stream: str, data: bytes) -> None:
+        second = self._clock() // 1_000_000_000
+        if second != self._second:
+            self._second, self._in_second = second, 0
+        kept = data[: max(0, MAX_LOG - self._in_second)]
+        self._in_second += len(data)
+        if kept:
+            self.logs.append(Log(stream, kept, dropped=self._dropped))
+            self._dropped = 0
+        self._dropped += len(data) - len(kept)
+
+    def settle(self) -> None:
+        """Say what was dropped, if nothing has said it yet."""
+        if self._dropped:
+            self.logs.append(Log("stdout", dropped=self._dropped))
+            self._dropped = 0

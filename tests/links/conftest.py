@@ -1,0 +1,81 @@
+"""Every link there is, each to a real executor: in memory, embedded, and a server in a process of its own."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import avlab
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.append(HERE)  # what the tests run on the other bank lies beside them
+
+LINKS = ("inproc", "local", "grpc")
+
+
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    """The URL of ``avlab executor serve`` on a free port."""
+    command = [sys.executable, "-m", "avlab", "executor", "serve", "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("serving "), process.stderr.read()
+        yield line.split()[1].rstrip(",")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+@contextmanager
+def connected(link: str) -> Iterator[avlab.Executor]:
+    """An executor at the other end of a link of this kind."""
+    if link == "grpc":
+        with served() as url, avlab.connect(url) as executor:
+            yield executor
+    else:
+        with avlab.connect(f"{link}:") as executor:
+            yield executor
+
+
+@pytest.fixture(scope="module", params=LINKS)
+def executor(request: pytest.FixtureRequest) -> Iterator[avlab.Executor]:
+    """An executor over each link in turn."""
+    with connected(request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=("local", "grpc"))
+def sandboxed(request: pytest.FixtureRequest) -> Iterator[avlab.Executor]:
+    """An executor with real workers."""
+    with connected(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def open_session(executor: avlab.Executor) -> Iterator[Callable[..., avlab.Session]]:
+    """Opens sessions and closes them after the test."""
+    yield from _opening(executor)
+
+
+@pytest.fixture
+def open_sandbox(sandboxed: avlab.Executor) -> Iterator[Callable[..., avlab.Session]]:
+    """Opens sessions on real workers and closes them after the test."""
+    yield from _opening(sandboxed)
+
+
+def _opening(executor: avlab.Executor) -> Iterator[Callable[..., avlab.Session]]:
+    opened = []
+
+    def open_session(target: object, **options: object) -> avlab.Session:
+        opened.append(executor.open(target, **options))
+        return opened[-1]
+
+    yield open_session
+    for session in opened:
+        session.close()
