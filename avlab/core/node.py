@@ -142,7 +142,12 @@ class Node:
         remote = kwargs.pop("remote", None)
         if remote is not None:
             self.remote = remote  # type: ignore[misc]  # the class attribute is the default
-        for name, value in bind_parameters(type(self), args, kwargs).items():
+        cls = type(self)
+        if _own_init(cls):  # calls this one, and answers for its parameters itself
+            bound = _bind(cls, {name: (kind, None) for name, (kind, _) in _declared(cls).items()}, args, kwargs)
+        else:
+            bound = bind_parameters(cls, args, kwargs)
+        for name, value in bound.items():
             setattr(self, name, value)
 
     def open(self) -> Any:
@@ -180,11 +185,19 @@ def parameters(cls: type) -> dict[str, tuple[Any, Any]]:
     They are the annotated public class attributes of the class and its bases (dataclass style); for a class with an own
     ``__init__`` they are its arguments.
     """
-    constructor = inspect.getattr_static(cls, "__init__")
-    if constructor not in (inspect.getattr_static(Node, "__init__"), inspect.getattr_static(object, "__init__")):
-        signature = inspect.signature(constructor)
+    if _own_init(cls):
+        signature = inspect.signature(inspect.getattr_static(cls, "__init__"))
         plain = [p for p in list(signature.parameters.values())[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         return {p.name: (p.annotation, p.default) for p in plain}
+    return _declared(cls)
+
+
+def _own_init(cls: type) -> bool:
+    inits = [inspect.getattr_static(base, "__init__") for base in (cls, Node, object)]
+    return inits[0] not in inits[1:]
+
+
+def _declared(cls: type) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
     for base in reversed(cls.__mro__):
         if base is Node:
@@ -197,7 +210,12 @@ def parameters(cls: type) -> dict[str, tuple[Any, Any]]:
 
 def bind_parameters(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments by parameter name, defaults left to the class. Raises ConfigError naming what is wrong."""
-    known = parameters(cls)
+    return _bind(cls, parameters(cls), args, kwargs)
+
+
+def _bind(
+    cls: type, known: dict[str, tuple[Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     if len(args) > len(known):
         raise ConfigError(f"{cls.__qualname__} takes {len(known)} parameters ({', '.join(known)}), got {len(args)}")
     bound = dict(zip(known, args, strict=False))

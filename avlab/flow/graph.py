@@ -40,8 +40,8 @@ class Pipeline:
     """
 
     def __init__(self, nodes: Iterable[object], *, capacity: int = 8, clock: Clock = monotonic) -> None:
-        if capacity < 1:
-            raise ConfigError(f"a queue holds at least one item: capacity={capacity} is impossible")
+        if not isinstance(capacity, int) or capacity < 1:
+            raise ConfigError(f"a queue holds a number of items, at least one: capacity={capacity!r} is impossible")
         self.row: Row = flatten(nodes)
         self.capacity = capacity
         self._clock = clock

@@ -182,7 +182,8 @@ class Run:
 
     def _join(self) -> None:
         for stage, thread in self._threads.items():
-            if stage not in self._working and thread is not threading.current_thread():
+            returned = thread.ident is not None and stage not in self._working
+            if returned and thread is not threading.current_thread():
                 thread.join(DEADLINE)
 
     def _result(self) -> Result:

@@ -55,7 +55,9 @@ def _node_to_spec(node: Any) -> dict[str, Any]:
 
 def _url(remote: Any, name: str) -> str:
     """Where a node runs, if a URL says all of it: a spec must not lose a limit, and never holds a credential."""
-    url = getattr(remote, "url", None)
+    url = remote if isinstance(remote, str) else getattr(remote, "url", None)
+    if isinstance(remote, str):
+        remote = join.config(remote)
     if not isinstance(url, str) or join.config(url) != remote:
         raise ConfigError(
             f"{name}.remote is {remote!r}: a spec holds only its URL; set limits and credentials where it is read"

@@ -7,7 +7,7 @@ import pytest
 
 from avlab.core.errors import ConfigError, PipelineError
 from avlab.core.item import Item
-from avlab.core.node import REQUIRED, Node, Shape, consumes, node, parameters, produces, shape_of, takes_item
+from avlab.core.node import REQUIRED, Node, Shape, consumes, join, node, parameters, produces, shape_of, takes_item
 
 Bound = TypeVar("Bound", bound=str)
 
@@ -209,6 +209,20 @@ def test_own_init_defines_the_parameters():
             super().__init__()
 
     assert parameters(Own) == {"size": (REQUIRED, REQUIRED), "mode": (REQUIRED, "a")}
+    assert isinstance(Own(3), Own)
+
+
+def test_own_init_may_call_the_base():
+    class Own(Node):
+        mode: str = "a"
+
+        def __init__(self, size, remote=None):
+            super().__init__(mode="b", remote=remote)
+            self.size = size
+
+    made = Own(3, remote="there")
+    assert (made.size, made.mode, made.remote) == (3, "b", "there")
+    assert list(parameters(Own)) == ["size", "remote"]
 
 
 def test_function_nodes():
@@ -239,10 +253,9 @@ def test_a_function_without_arguments_is_refused():
         node(lambda: None)
 
 
-def test_on_places_a_node():
-    class Config:
-        def place(self, placed):
-            return ("placed", placed)
-
+def test_on_places_a_node(monkeypatch):
+    monkeypatch.setattr(join, "place", lambda placed, config: (placed, config))
+    monkeypatch.setattr(join, "config", lambda url: f"config of {url}")
     made = Base(1)
-    assert made.on(Config()) == ("placed", made)
+    assert made.on("local:") == (made, "config of local:")
+    assert made.on(3) == (made, 3)
