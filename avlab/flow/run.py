@@ -195,8 +195,9 @@ class Run:
         """Stop the source, let what is under way reach the end, flush and close: a file stays playable.
 
         What is not through after 40 % of ``timeout`` seconds is dropped, still flushing the nodes; after 60 % the rest is
-        cancelled. Raises the first error of a node, and Cancelled naming nodes that did not return in time: their
-        threads are left behind. Idempotent. Called by one of the run's own nodes it only asks for the stop.
+        cancelled. Raises the first error of a node, and Cancelled naming nodes that were not done in time (nothing behind
+        them was flushed) or did not even return (their threads are left behind). Idempotent. Called by one of the run's
+        own nodes it only asks for the stop.
         """
         if self.running:
             self._stages[0].stop(cut=False)
@@ -206,9 +207,18 @@ class Run:
             for channel in self._channels:
                 channel.discard()
             if not self._finished.wait(timeout * 0.2):
-                return self.cancel(timeout * 0.4)
+                return self._cut_short(timeout)
         self._join()
         return self._result()
+
+    def _cut_short(self, timeout: float) -> Result:
+        with self._lock:
+            late = ", ".join(stage.name for stage in self._stages[1:] if stage in self._working)
+        result = self.cancel(timeout * 0.4)
+        if late:
+            self._note(Cancelled(f"{late} was not done {timeout * 0.6:g} s after the stop: what was under way is lost"))
+            return self._result()
+        return result
 
     def cancel(self, timeout: float = DEADLINE) -> Result:
         """Drop everything that is under way; nodes are closed and not flushed. Raises like `stop`."""

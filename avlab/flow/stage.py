@@ -167,9 +167,9 @@ class Stage:
             for item in items:
                 now = clock()
                 meter.observe(now - began)
-                meter.sent += 1
                 stamps = item.stamps or (Stamp(step.name, now),)
                 send(Item(item.value, item.pts, item.time_base, item.track, item.seq, stamps))
+                meter.sent += 1
                 began = clock()
 
     def _stream(self, step: Step, receiver: Receiver[Item]) -> None:
@@ -179,7 +179,7 @@ class Stage:
             for result in results:
                 arrivals.left(result)
                 self._emit(result, step.meter)
-        except (Cut, ChannelClosed):
+        except AvlabError:  # also Cut and ChannelClosed; a remote error names the item itself
             raise
         except Exception as error:  # noqa: BLE001  blame raises it
             blame(step.node, None, error, "stream")
@@ -232,8 +232,8 @@ class Stage:
         return emit
 
     def _emit(self, result: Item, meter: Meter) -> None:
-        meter.sent += 1
         self.outlet.send(result)
+        meter.sent += 1
 
     def _received(self, receiver: Receiver[Item]) -> Iterator[Item]:
         """Items until the stream ends; raises Cut when it is cut. Applies changes of parameters between items."""

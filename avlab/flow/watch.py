@@ -44,16 +44,13 @@ def _wait(run: Run, shown: Display | None, timeout: float | None, total: int | N
     while True:
         step = _REDRAW if timeout is None else min(_REDRAW, timeout - waited)
         try:
-            result = run.wait(step)
+            return run.wait(step)
         except TimedOut:
             waited += step
-            if not run.running or timeout is None or waited < timeout:
-                shown.show(line(run.statistics(), total))
-                continue
-            raise TimedOut(f"the pipeline has not ended within {timeout:g} s") from None
+            if timeout is not None and waited >= timeout:
+                raise TimedOut(f"the pipeline has not ended within {timeout:g} s") from None
         finally:
             shown.show(line(run.statistics(), total))
-        return result
 
 
 def _leave(end: Callable[[], Any], reason: BaseException) -> None:

@@ -428,6 +428,15 @@ def test_a_nodes_own_cancel_is_called():
     assert held.release.is_set()
 
 
+def test_a_stop_that_loses_items_says_so():
+    held, keep = Held(cancellable=True), Keep()
+    run = (Count() >> held >> keep).start()
+    assert held.entered.wait(SOON)
+    with pytest.raises(Cancelled, match=r"Held, Keep was not done 0\.18 s after the stop: what was under way is lost"):
+        run.stop(0.3)
+    assert keep.calls == ["open", "close"]
+
+
 def test_stop_ends_an_async_source_that_waits():
     started, ended = threading.Event(), threading.Event()
 
@@ -512,9 +521,10 @@ def test_wait_times_out_and_the_run_goes_on():
     run.stop()
 
 
-def test_run_with_a_timeout_ends_everything():
-    with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
-        (Count() >> Keep()).run(timeout=0.05)
+@pytest.mark.parametrize("progress", [False, True])
+def test_run_with_a_timeout_ends_everything(progress, capsys):
+    with pytest.raises(TimeoutError, match=r"within 0\.3 s"):
+        (Count() >> Keep()).run(progress, timeout=0.3)
     assert not avlab_threads()
 
 
