@@ -39,8 +39,8 @@ lint: $(VENV)/.dev ## ruff and mypy
 	@echo "· mypy"
 	@$(BIN)/mypy --no-error-summary
 
-bench: $(VENV)/.bench $(VIDEO) ## measure avlab beside its peers in one run
-	@$(BIN)/python tests/bench/run.py
+bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quick --only …"
+	@$(BIN)/python tests/bench/run.py $(ARGS)
 
 protos: $(VENV)/.dev ## make the descriptor set from protos/
 	@$(BIN)/python -m grpc_tools.protoc -I protos --descriptor_set_out=$(DESCRIPTORS) protos/avlab/v1/executor.proto

@@ -26,7 +26,7 @@ class Contender(Basic):
         return self.actor.process(value).result()
 
     def stream(self, values: Iterable[Any]) -> Iterator[Any]:
-        window, values = window_for(values, few=8, many=64)
+        window, values = window_for(values, few=4, many=256)
         return windowed(values, self.actor.process, lambda future: future.result(), window)
 
     def first(self) -> float:

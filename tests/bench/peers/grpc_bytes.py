@@ -48,7 +48,7 @@ class Contender:
         return next(self.replies)
 
     def stream(self, values: Iterable[bytes]) -> Iterator[bytes]:
-        window, values = window_for(values, few=4, many=64)
+        window, values = window_for(values, few=4, many=128)
         return windowed(values, self.outbox.put, self._receive, window)
 
     def _receive(self, _: Any) -> bytes:

@@ -31,7 +31,7 @@ class Contender(Basic):
         return ray.get(self.actor.process.remote(value))
 
     def stream(self, values: Iterable[Any]) -> Iterator[Any]:
-        window, values = window_for(values, few=8, many=128)
+        window, values = window_for(values, few=8, many=256)
         return windowed(values, self.actor.process.remote, ray.get, window)
 
     def first(self) -> float:
