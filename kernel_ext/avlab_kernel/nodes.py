@@ -20,9 +20,10 @@ def node_of(owner: object, handle: Handle, like: object) -> Any:
     if node is not None:
         return node  # one object is one node, however often it is asked for
     if callable(getattr(like, "process", None)):
-        node = _Remote(owner, handle, consumes(like))
+        # Statistics and errors call a node by its class's name.
+        node = type(handle.name, (_Remote,), {})(owner, handle, consumes(like))
     elif callable(getattr(like, "items", None)):
-        node = _Source(owner, handle)
+        node = type(handle.name, (_Source,), {})(owner, handle)
     else:
         raise PipelineError(f"{handle.made} is not a node: it has neither process(value) nor items()")
     handle.node = weakref.ref(node)

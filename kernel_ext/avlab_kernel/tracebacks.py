@@ -64,6 +64,8 @@ def render(shell: Any, error: BaseException, start: str = "") -> list[str]:
         # From avlab's first frame on, only what the user wrote and avlab called is of interest.
         if n < inside or not files[n].startswith((*own, *_INSTALLED)):
             shown = TracebackType(shown, frames[n].tb_frame, frames[n].tb_lasti, frames[n].tb_lineno)
+    if isinstance(error.__context__, AvlabError):  # how avlab learned of it
+        error.__suppress_context__ = True
     offset = 0 if start else None
     lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, shown, tb_offset=offset)
     if isinstance(error, RemoteError) and error.remote_traceback:

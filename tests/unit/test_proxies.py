@@ -1,0 +1,343 @@
+"""Remote classes and functions as objects of Python: on the embedded executor, without a notebook."""
+
+import asyncio
+import copy
+import gc
+import inspect
+import linecache
+import pickle
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from avlab_kernel.classes import RemoteClass, remote_class
+from avlab_kernel.functions import RemoteFunction
+from avlab_kernel.home import Home
+from avlab_kernel.proxy import handle_of
+from avlab_kernel.sessions import Desk
+from avlab_kernel.tracebacks import CannotBeRemote
+
+from avlab import ConfigError, Pipeline, PipelineError, RemoteError, SessionError
+
+Define = Callable[[str], Any]
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.stop()
+
+
+@pytest.fixture
+def define(desk: Desk, tmp_path: Path) -> Define:
+    """The remote twin of the last class or function that a text defines, as a cell would define it."""
+
+    def define(text: str) -> Any:
+        text = textwrap.dedent(text)
+        filename = f"<cell {len(text)} {hash(text)}>"
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, filename, "exec"), namespace)
+        home = Home(desk, tmp_path, {filename: text})
+        original = list(namespace.values())[-1]
+        return remote_class(original, home) if isinstance(original, type) else RemoteFunction(original, home)
+
+    return define
+
+
+@pytest.fixture
+def counter(define: Define) -> Any:
+    return define(
+        """
+        class Counter:
+            "Counts."
+            STEP = 2
+            def __init__(self, n: int = 0): self.n = n
+            def add(self, k=1): self.n += k; return self.n
+            def me(self): return self
+            def __call__(self, x): return x + self.n
+            def __len__(self): return 3
+            def __bool__(self): return False
+            def __getitem__(self, i):
+                if i > 2: raise IndexError(i)
+                return i * 10
+            def __contains__(self, x): return x == 4
+            def __enter__(self): self.n = 100; return self
+            def __exit__(self, *error): self.n = -1
+            async def __aenter__(self): return self
+            async def __aexit__(self, *error): return False
+            def __eq__(self, other): return other == self.n
+            def __hash__(self): return 99
+            def __lt__(self, other): return self.n < other
+            def __add__(self, other): return self.n + other if other else NotImplemented
+            def __radd__(self, other): return other + self.n
+            def __iadd__(self, other): self.n += other; return self
+            def __repr__(self): return f"<{self.n}>"
+            @property
+            def double(self):
+                "Twice."
+                return 2 * self.n
+            @double.setter
+            def double(self, value): self.n = value / 2
+            @staticmethod
+            def plus(x): return x + 1
+            @classmethod
+            def name(cls): return cls.__name__
+            @classmethod
+            def of(cls, n) -> "Counter": return cls(n)
+            async def later(self): return self.n
+            def each(self, n):
+                yield from range(n)
+            async def aeach(self, n):
+                for i in range(n): yield i
+        """
+    )
+
+
+def test_attributes_and_methods_are_those_over_there(counter: Any) -> None:
+    c = counter(5)
+    assert (c.n, c.add(2), c.n) == (5, 7, 7)
+    c.n = 1
+    c.fresh = [1]
+    assert (c.n, c.fresh, c.STEP, counter.STEP) == (1, [1], 2, 2)
+    del c.fresh
+    assert not hasattr(c, "fresh")
+    assert c.__dict__ == {"n": 1}
+    assert c.me() is c
+
+
+def test_properties_are_read_and_written_over_there(counter: Any) -> None:
+    c = counter(5)
+    assert c.double == 10
+    c.double = 6
+    assert c.n == 3
+    assert counter.double.__doc__ == "Twice."
+
+
+def test_operators(counter: Any) -> None:
+    c = counter(5)
+    assert (c(1), len(c), bool(c), list(c), 4 in c, c[1], c == 5, c != 4, hash(c), c < 9) == (
+        (6, 3, False, [0, 10, 20], True, 10, True, True, 99, True)
+    )
+    assert (c + 1, 1 + c, repr(c), str(c), f"{c}") == (6, 6, "<5>", "<5>", "<5>")
+    with pytest.raises(TypeError, match="unsupported operand"):
+        c + 0
+    same = c
+    c += 4
+    assert c is same
+    assert c.n == 9
+
+
+def test_context_managers(counter: Any) -> None:
+    c = counter()
+    with c as entered:
+        assert entered is c
+        assert c.n == 100
+    assert c.n == -1
+
+    async def use() -> bool:
+        async with c as entered:
+            return entered is c
+
+    assert asyncio.run(use())
+
+
+def test_async_and_generator_methods_keep_their_shapes(counter: Any) -> None:
+    c = counter(4)
+    assert inspect.iscoroutinefunction(counter.later)
+    assert inspect.isgeneratorfunction(counter.each)
+    assert inspect.isasyncgenfunction(counter.aeach)
+    assert list(c.each(3)) == [0, 1, 2]
+
+    async def use() -> tuple[int, list[int]]:
+        return await c.later(), [value async for value in c.aeach(2)]
+
+    assert asyncio.run(use()) == (4, [0, 1])
+
+
+def test_class_and_static_methods(counter: Any) -> None:
+    assert (counter.plus(1), counter(0).plus(2), counter.name()) == (2, 3, "Counter")
+    made = counter.of(7)
+    assert type(made) is counter
+    assert made.n == 7
+
+
+def test_a_remote_class_looks_like_the_original(counter: Any) -> None:
+    assert (counter.__name__, counter.__doc__, str(inspect.signature(counter))) == ("Counter", "Counts.", "(n: int = 0)")
+    assert str(inspect.signature(counter.add)) == "(self, k=1)"
+    assert isinstance(counter(), counter)
+    assert issubclass(counter, counter)
+    assert not isinstance(3, counter)
+
+
+def test_iterators_end_over_there(define: Define) -> None:
+    once = define(
+        """
+        class Once:
+            left = 2
+            def __iter__(self): return self
+            def __next__(self):
+                if not self.left: raise StopIteration
+                self.left -= 1
+                return self.left
+        """
+    )
+    assert list(once()) == [1, 0]
+    assert list(define("class Some:\n    def __iter__(self): return iter([1, 2])")()) == [1, 2]
+
+
+def test_parameters_without_init(define: Define) -> None:
+    cls = define(
+        """
+        class Gain:
+            factor: float = 1.0
+            def open(self): self.seen = self.factor
+            def process(self, x: int): return x * self.factor
+        """
+    )
+    gain = cls(factor=3)
+    assert (gain.process(2), gain.seen, cls().process(2)) == (6, 3, 2)
+    with pytest.raises(ConfigError, match="no parameter 'loud'"):
+        cls(loud=1)
+
+
+def test_wrong_arguments_are_told_early(counter: Any) -> None:
+    with pytest.raises(TypeError, match="too many positional"):
+        counter(1, 2)
+
+
+def test_remote_errors_are_of_the_builtin_type(counter: Any) -> None:
+    with pytest.raises(AttributeError, match="nothing") as caught:
+        _ = counter().nothing
+    assert isinstance(caught.value, RemoteError)
+
+
+def test_abstract_slots_generic_nested_and_hooks(define: Define) -> None:
+    abstract = define("import abc\nclass Shape(abc.ABC):\n    @abc.abstractmethod\n    def area(self): ...")
+    with pytest.raises(TypeError, match="abstract: area"):
+        abstract()
+    slotted = define("class Slotted:\n    __slots__ = ('v',)\n    def __init__(self, v): self.v = v")(3)
+    slotted.v += 1
+    assert slotted.v == 4
+    generic = define("import typing\nT = typing.TypeVar('T')\nclass Box(typing.Generic[T]):\n    def get(self, x): return x")
+    assert generic[int]().get(3) == 3
+    outer = define("import os\nclass Outer:\n    class Inner:\n        def pid(self): return os.getpid()")
+    assert isinstance(outer.Inner, RemoteClass)
+    seen = define(
+        "class Base:\n    seen = []\n    def __init_subclass__(cls, **_): Base.seen.append(cls)\nclass Sub(Base): pass"
+    ).seen
+    assert len(seen) == 1
+
+
+def test_what_cannot_be_remote_says_so(define: Define, counter: Any) -> None:
+    for text, words in (
+        ("class Mine(list): pass", "keep a list in an attribute"),
+        ("class Meta(type): pass\nclass Mine(metaclass=Meta): pass", "metaclass Meta"),
+        ("import enum\nclass Mine(enum.Enum):\n    A = 1\n    def run(self): ...", "value type with methods"),
+    ):
+        with pytest.raises(CannotBeRemote, match=words):
+            define(text)
+    with pytest.raises(TypeError, match="%%remote on the first line"):
+
+        class Plain(counter):  # type: ignore[misc]
+            pass
+
+    with pytest.raises(TypeError, match="cannot be set from here"):
+        counter.STEP = 3
+    c = counter()
+    for use in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied, pickled"):
+            use(c)
+    with pytest.raises(TypeError, match="needs a remote instance"):
+        counter.add(3)
+
+
+def test_value_types_stay_what_they_are(define: Define) -> None:
+    assert define("class Mine(ValueError): pass").__mro__[1] is ValueError
+    assert define("import enum\nclass Mine(enum.Enum):\n    A = 1").A.value == 1
+
+
+def test_the_kernel_runs_no_code_of_the_class(define: Define, capfd: pytest.CaptureFixture[str]) -> None:
+    cls = define(
+        """
+        import sys
+        class Loud:
+            def __new__(cls): print("new", file=sys.__stderr__); return object.__new__(cls)
+            def __init__(self): print("init", file=sys.__stderr__)
+            def __del__(self): print("del", file=sys.__stderr__)
+            def process(self, x: int): return x
+        """
+    )
+    loud = cls()
+    loud.__avlab_node__()
+    del loud
+    gc.collect()
+    assert capfd.readouterr().err == ""
+
+
+def test_functions(define: Define) -> None:
+    double = define("def double(x, k=2):\n    'Doubles.'\n    return x * k")
+    assert (double(3), double(3, k=3), double.__doc__, str(inspect.signature(double))) == (6, 9, "Doubles.", "(x, k=2)")
+    assert list(define("def count(n):\n    yield from range(n)")(3)) == [0, 1, 2]
+    assert asyncio.run(define("async def later(x): return x")(3)) == 3
+
+
+def collected(*nodes: object) -> list[Any]:
+    async def collect() -> list[Any]:
+        return [getattr(item, "value", item) async for item in Pipeline(nodes).stream()]
+
+    return asyncio.run(collect())
+
+
+def test_proxies_are_nodes(define: Define) -> None:
+    gain = define("class Gain:\n    k: int = 1\n    def process(self, x: int):\n        yield x * self.k")
+    double = define("def double(x: int): return x * 2")
+    assert collected([1, 2], gain(k=10), double) == [20, 40]
+    assert repr(gain(k=2) >> double)
+    with pytest.raises(PipelineError, match="one value"):
+        Pipeline([[1], define("def both(a, b): ...")])
+    with pytest.raises(PipelineError, match="neither process"):
+        Pipeline([[1], define("class Idle: pass")()])
+
+
+def test_one_object_is_one_session_for_calls_and_pipelines(define: Define) -> None:
+    total = define(
+        "class Total:\n    sum = 0\n    def process(self, x: int):\n        self.sum += x\n        return self.sum"
+    )()
+    assert collected([1, 2], total) == [1, 3]
+    assert (total.process(4), total.sum) == (7, 7)
+
+
+def test_an_unreferenced_object_loses_its_session(counter: Any) -> None:
+    c = counter()
+    c.add()
+    handle = handle_of(c, "add")
+    del c
+    end = time.monotonic() + 10
+    while not handle.is_over and time.monotonic() < end:
+        threading.Event().wait(0.01)  # the closer tells nobody
+    assert handle.is_over
+
+
+def test_a_dead_object_says_why_and_never_starts_again(define: Define) -> None:
+    fatal = define("import os\nclass Fatal:\n    def die(self): os._exit(3)\n    def live(self): return 1")()
+    with pytest.raises(SessionError):
+        fatal.die()
+    with pytest.raises(SessionError, match=r"Fatal\(\) cannot be used any more.*make a new one"):
+        fatal.live()
+
+
+def test_stop_ends_sessions_by_name_or_all(define: Define) -> None:
+    cls = define("class Kept:\n    def live(self): return 1")
+    first, second = cls(), cls()
+    desk = cls.__avlab__.home.desk
+    first.live(), second.live()
+    assert desk.stop("Kept") == 2
+    with pytest.raises(SessionError, match="stopped by %avlab stop"):
+        first.live()
+    assert cls().live() == 1
