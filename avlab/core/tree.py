@@ -91,9 +91,8 @@ class Values:
             return self._unpickle(bytes(views[0]), views[1:])
         if codec == "tree":
             try:
-                return (
-                    self._grow(_parse(meta), views, 0) if meta else self._grow(_parse(bytes(views[-1])), views[:-1], 0)
-                )
+                text = meta if meta else bytes(views.pop())
+                return self._grow(_parse(text), _Leaves(views), 0)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
                 raise CodecError(f"codec 'tree': {error}") from error
         return self._registry.decode(codec, meta, views)
@@ -101,10 +100,12 @@ class Values:
     def _shrink(self, value: Any, buffers: list[Buffer], depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise CodecError(f"a value is nested deeper than {MAX_DEPTH} levels (or contains itself)")
-        kind: Any = _base(value)
+        kind: Any = type(value)
+        if kind not in PLAIN and kind not in CONTAINERS and self._pickle is None and self._registry.find(kind) is None:
+            kind = _base(value)
         down = depth + 1
         if kind in PLAIN:
-            return value if type(value) is kind else kind(value)
+            return value if type(value) is kind else _EXACT[kind](value)
         if value is self.itself:
             return ["self"]
         if kind is list:
@@ -127,20 +128,20 @@ class Values:
         buffers.extend(own)
         return ["leaf", codec, meta.decode("latin-1"), start, len(own)]
 
-    def _grow(self, node: Any, views: Sequence[memoryview], depth: int) -> Any:
+    def _grow(self, node: Any, leaves: _Leaves, depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise CodecError(f"nested deeper than {MAX_DEPTH} levels")
         down = depth + 1
         if isinstance(node, dict):
-            return {k: self._grow(v, views, down) for k, v in node.items()}
+            return {k: self._grow(v, leaves, down) for k, v in node.items()}
         if not isinstance(node, list):
             return node
         tag, *rest = node
         if tag == "leaf":
             codec, meta, start, count = rest
-            if not (0 <= start <= start + count <= len(views)):
-                raise CodecError("buffer numbers out of range")
-            return self.decode(codec, meta.encode("latin-1"), views[start : start + count])
+            if codec == "tree":
+                raise CodecError("a tree as the leaf of a tree")
+            return self.decode(codec, meta.encode("latin-1"), leaves.take(start, count))
         if tag == "complex":
             return complex(*rest)
         if tag == "self":
@@ -150,11 +151,28 @@ class Values:
             cls = self.classes.get(name)
             if cls is None:
                 raise CodecError(f"dataclass {name[:80]!r} is not known to this session")
-            return _make(cls, {k: self._grow(v, views, down) for k, v in state.items()})
-        children = [self._grow(v, views, down) for v in rest]
+            return _make(cls, {k: self._grow(v, leaves, down) for k, v in state.items()})
+        children = [self._grow(v, leaves, down) for v in rest]
         if tag == "dict":
             return dict(zip(children[::2], children[1::2], strict=True))
         return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[tag](children)
+
+
+class _Leaves:
+    """The buffers of a tree. Each is taken once, in order: a few bytes that name one many times must not fill memory."""
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views, self._taken = views, 0
+
+    def take(self, start: int, count: int) -> Sequence[memoryview]:
+        if start != self._taken or not 0 <= count <= len(self._views) - start:
+            raise CodecError("buffer numbers out of order")
+        self._taken += count
+        return self._views[start : start + count]
+
+
+_EXACT: dict[type, Callable[[Any], Any]] = {int: int.__int__, float: float.__float__, str: str.__str__}
+"""Plain values out of derived ones, whatever conversions their classes define."""
 
 
 def _make(cls: type, state: dict[str, Any]) -> Any:
@@ -169,7 +187,10 @@ def _make(cls: type, state: dict[str, Any]) -> Any:
 
 def _as_json(codec: str, value: Any, buffers: list[Buffer]) -> tuple[str, bytes, Sequence[Buffer]]:
     """JSON in the metadata while it is short, otherwise as the last buffer: headers stay small on every link."""
-    text = _dumps(value).encode()
+    try:
+        text = _dumps(value).encode()
+    except ValueError as error:  # integers of thousands of digits
+        raise CodecError(f"a value cannot be written as JSON: {error}") from None
     return (codec, text, buffers) if len(text) <= SHORT else (codec, b"", [*buffers, text])
 
 

@@ -7,7 +7,7 @@ as one element of `Batch.messages`, so a byte stream is one endless Batch and a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from functools import lru_cache
@@ -43,6 +43,8 @@ from avlab.core.message import (
 
 MAX_HEADER = 1 << 20
 MAX_MESSAGE = MAX_ITEM + MAX_HEADER
+MAX_BUFFERS = 1 << 16
+"""Of one item: a reader makes an object for each, which is larger than the few bytes that announce it."""
 _BATCH_TAG, _PAYLOAD_TAG, _ITEM_FIELD = 0x0A, 0x7A, 3
 _LARGE = (_ITEM_FIELD, 11)
 _FIELDS: dict[type, tuple[int, Any]] = {
@@ -65,12 +67,21 @@ _MODES = tuple(Mode)
 def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
     """The bytes of one message as a list of buffers (a header, then the raw buffers as they are, uncopied).
 
-    ``inline=False`` leaves the buffers out: the message's ``slot`` says where they lie. Raises ItemTooLarge.
+    ``inline=False`` leaves the buffers out: the message's ``slot`` says where they lie. Raises ItemTooLarge, and CodecError
+    for a field that does not fit the format.
     """
     buffers: Sequence[Buffer] = ()
+    try:
+        body = (_item_to_proto(message) if type(message) is ItemMessage else _to_proto(message)).SerializeToString()
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise CodecError(f"a field of this {type(message).__name__} cannot be written: {error}") from None
     if type(message) is ItemMessage:
-        body, buffers = _item_to_proto(message).SerializeToString(), message.buffers
+        buffers = message.buffers
         size = sum(message.sizes) if buffers else 0
+        if len(buffers) > MAX_BUFFERS:
+            raise ItemTooLarge(
+                f"an item of {len(buffers)} buffers exceeds the limit of {MAX_BUFFERS}: use fewer, larger ones"
+            )
         if size > MAX_ITEM:
             raise ItemTooLarge(
                 f"an item of {size} bytes exceeds the limit of {MAX_ITEM} bytes (64 MiB): send smaller items"
@@ -81,7 +92,7 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
             buffers, size = (), 0
     else:
         data = message.data if isinstance(message, Blob | Log | Signal) else b""
-        body, buffers, size = _to_proto(message).SerializeToString(), (data,) if data else (), len(data)
+        buffers, size = (data,) if data else (), len(data)
     head = _ONE_BYTE[_FIELDS[type(message)][0] << 3 | 2] + _varint(len(body))
     tail = _ONE_BYTE[_PAYLOAD_TAG] + _varint(size) if size else b""
     total = len(head) + len(body) + len(tail) + size
@@ -164,9 +175,9 @@ class Decoder:
         return messages
 
 
-def decode_batch(data: Buffer, max_message: int = MAX_MESSAGE) -> list[Message]:
-    """All messages of one complete Batch; item buffers are views of ``data``. Raises CodecError."""
-    view, position, messages = memoryview(data), 0, []
+def decode_batch(data: Buffer, max_message: int = MAX_MESSAGE) -> Iterator[Message]:
+    """The messages of one complete Batch, one at a time; item buffers are views of ``data``. Raises CodecError."""
+    view, position = memoryview(data), 0
     while position < len(view):
         if view[position] != _BATCH_TAG:
             raise CodecError(f"byte {view[position]:#x} where a message should begin")
@@ -179,8 +190,7 @@ def decode_batch(data: Buffer, max_message: int = MAX_MESSAGE) -> list[Message]:
             raise ItemTooLarge(f"a message of {size} bytes exceeds the limit of {max_message} bytes")
         if position > len(view):
             raise CodecError("a batch ends inside a message")
-        messages.append(_parse(view[begin:position]))
-    return messages
+        yield _parse(view[begin:position])
 
 
 def _parse(view: memoryview) -> Message:
@@ -234,7 +244,10 @@ def _item_to_proto(item: ItemMessage) -> Any:
             proto.sizes.extend(item.sizes)
     if item.pts is not None:
         proto.pts = item.pts
-        proto.time_base_numerator, proto.time_base_denominator = item.time_base.as_integer_ratio()
+        numerator, denominator = item.time_base.as_integer_ratio()
+        if numerator <= 0:
+            raise ValueError(f"a time base of {item.time_base} seconds per tick")
+        proto.time_base_numerator, proto.time_base_denominator = numerator, denominator
     if item.track:
         proto.track = item.track
     if item.seq:
@@ -263,6 +276,8 @@ def _item_from_proto(proto: Any, payload: memoryview) -> ItemMessage:
             _bad("time base")
         item.time_base = _fraction(proto.time_base_numerator, proto.time_base_denominator)
     sizes = proto.sizes
+    if len(sizes) > MAX_BUFFERS:
+        _bad(f"{len(sizes)} buffers")
     if proto.HasField("slot"):
         item.slot = Slot(proto.slot.index, proto.slot.offset, proto.slot.length, tuple(sizes))
         if item.slot.length > MAX_ITEM or sum(sizes) != item.slot.length or len(payload):

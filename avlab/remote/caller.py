@@ -70,10 +70,10 @@ class Caller:
         bank = self._bank
         return bank.room and (self._bytes + size <= IN_FLIGHT or len(self._exchanges) < 2)
 
-    def wait_for_room(self, exchange: Exchange, size: int) -> None:
-        """Until an input of this size may be sent, while another thread reads. Raises the session's error."""
+    def wait_for_room(self, exchange: Exchange, has_room: Callable[[], bool]) -> None:
+        """Until an input may be sent, while another thread reads. Raises the session's error."""
         with self._turn:
-            while not self.room_for(size) and not exchange.abandoned:
+            while not has_room() and not exchange.abandoned:
                 self._check()
                 self._waiters += 1
                 try:

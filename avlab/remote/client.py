@@ -13,7 +13,7 @@ from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClos
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
 from avlab.core.tree import Values
 from avlab.remote import bundle
-from avlab.remote.arguments import dataclasses_of, pickle_argument
+from avlab.remote.arguments import dataclasses_of
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore
 from avlab.remote.limits import Limits
@@ -56,7 +56,7 @@ class Executor:
         except BaseException:
             link.close()
             raise
-        values = Values(classes=classes, pickle=pickle_argument)
+        values = Values(classes=classes, pickle=self._connection.argument)
         session = Session(link, values, opened, name=name, on_log=log, kill=getattr(link, "kill", None))
         self._sessions.add(session)
         return session
@@ -67,7 +67,7 @@ class Executor:
         Raises what `open` and `Session.call` raise.
         """
         request, blobs, _, classes = self._request(target, None, limits)
-        values = Values(classes=classes, pickle=pickle_argument)
+        values = Values(classes=classes, pickle=self._connection.argument)
         codec, meta, buffers = values.encode((args, {}))
         item = ItemMessage(input=1, mode=Mode.CALL, method=method, codec=codec, meta=meta, buffers=buffers, packed=True)
         for message in self._connection.execute(request, blobs, item):

@@ -33,19 +33,23 @@ class Feed:
 
     def pump(self) -> None:
         """Called by the consumer between results: send what may be sent, raise what the iterable raised."""
-        if not self._own_thread:
-            self._send()
         exchange = self.exchange
+        if not self._own_thread:
+            # Without an input of its own under way nothing would wake the consumer when others make room.
+            while not self._send() and not exchange.open and not exchange.arrived:
+                self._caller.wait(exchange, self._has_room)
         if self._error is not None and exchange.complete and not exchange.open and not exchange.arrived:
             raise self._error
 
     def _run(self) -> None:
         try:
             while not self._send():
-                assert self._held is not None
-                self._caller.wait_for_room(self.exchange, self._held[0].nbytes)
+                self._caller.wait_for_room(self.exchange, self._has_room)
         except SessionError:
             return  # the session has ended: its consumer gets the reason
+
+    def _has_room(self) -> bool:
+        return self._held is None or self._caller.room_for(self._held[0].nbytes)
 
     def _send(self) -> bool:
         """Send what may be sent now; whether that was all, or nobody wants the rest. Raises SessionError."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from avlab.core.message import Bundle, Failure, ItemMessage, Message, Open, Opened
+from avlab.core.errors import LinkClosed
+from avlab.core.message import Buffer, Bundle, Credit, Failure, ItemMessage, Message, Open, Opened
 
 
 class Link(Protocol):
@@ -74,6 +76,9 @@ class Connection(Protocol):
     def lend(self, obj: object) -> Bundle | None:
         """A bundle for an object that needs no packing (same process), or None: pack it."""
 
+    def argument(self, value: Any) -> tuple[bytes, Sequence[Buffer]]:
+        """An argument without a codec as bytes and buffers beside them. Raises CodecError naming the type."""
+
     def close(self) -> None:
         """Free everything. Sessions that are still open end. Idempotent."""
 
@@ -85,6 +90,9 @@ def one_item(link: Link, item: ItemMessage) -> Iterator[Message]:
         while True:
             message = link.recv()
             yield message
+            if isinstance(message, ItemMessage) and not message.last:
+                with suppress(LinkClosed):  # then the next message says why
+                    link.send(Credit(message.ordinal))
             if isinstance(message, Opened) and not opened:
                 opened = True
                 link.send(item)

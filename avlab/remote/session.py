@@ -146,16 +146,12 @@ class Session:
     def aiterate(self, method: str, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """`iterate` for async code."""
         exchange = Exchange()
-        return aiterate(
-            lambda: self._iterate(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange)
-        )
+        return aiterate(lambda: self._iterate(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange))
 
     def astream(self, items: Any) -> AsyncIterator[Any]:
         """`stream` for async code; ``items`` may be an async iterable."""
         exchange = Exchange()
-        return astream(
-            lambda values: self._stream(exchange, values), items, lambda: self._caller.cancel(exchange)
-        )
+        return astream(lambda values: self._stream(exchange, values), items, lambda: self._caller.cancel(exchange))
 
     async def aclose(self) -> None:
         """`close` for async code."""
@@ -207,9 +203,7 @@ class Session:
         finally:
             self._caller.delivered(output)
 
-    def _iterate(
-        self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Iterator[Any]:
+    def _iterate(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
         self._ask(exchange, Mode.ITERATE, method, args, kwargs)
         return self._outputs(exchange, self._value, lambda: None)
 
@@ -217,9 +211,7 @@ class Session:
         feed = Feed(self._caller, self._values, items, exchange)
         return self._outputs(exchange, lambda output: self._result(output, feed), feed.pump)
 
-    def _ask(
-        self, exchange: Exchange, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    def _ask(self, exchange: Exchange, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         packed = bool(kwargs) or len(args) != 1
         codec, meta, buffers = self._values.encode((args, kwargs) if packed else args[0])
         message = ItemMessage(mode=mode, method=method, codec=codec, meta=meta, buffers=buffers, packed=packed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points, version
+from typing import Any
 
 from avlab.core.errors import TierUnavailable
-from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, ItemMessage, Message, Open
+from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessage, Message, Open
+from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig, make_limits
 from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
@@ -82,6 +84,9 @@ class Embedded:
 
     def lend(self, obj: object) -> Bundle | None:
         return None
+
+    def argument(self, value: Any) -> tuple[bytes, Sequence[Buffer]]:
+        return pickle_argument(value)
 
     def close(self) -> None:
         with self._lock:

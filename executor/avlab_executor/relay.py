@@ -30,13 +30,14 @@ def relay(requests: Iterator[bytes], start: Callable[[Open], WorkerLink]) -> Ite
     try:
         try:
             messages = decode_batch(next(requests, b""))
-            if not messages or not isinstance(messages[0], Open):
+            first = next(messages, None)
+            if not isinstance(first, Open):
                 raise CodecError("the first message of a stream must be Open")
-            link = start(messages[0])
+            link = start(first)
         except AvlabError as error:
             yield encoded(refusal(error))
             return
-        feeder = threading.Thread(target=_feed, args=(messages[1:], requests, link), name="avlab-relay", daemon=True)
+        feeder = threading.Thread(target=_feed, args=(messages, requests, link), name="avlab-relay", daemon=True)
         feeder.start()
         yield from _outputs(link)
     finally:
@@ -65,6 +66,8 @@ def _feed(first: Iterable[Message], requests: Iterator[bytes], link: WorkerLink)
 def _pass(message: Message, link: WorkerLink) -> None:
     if not isinstance(message, _FROM_CALLER):
         raise CodecError(f"a {type(message).__name__} from a caller")
+    if isinstance(message, ItemMessage) and message.slot is not None:
+        raise CodecError("a place in shared memory from elsewhere")
     link.send(message)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import grpc
 
-from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierUnavailable
+from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, ItemTooLarge, TierUnavailable
 from avlab.core.message import Blob, BundleKind, ItemMessage, Open
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
 from avlab.remote.link import one_item
@@ -21,6 +23,8 @@ from avlab_executor.embedded import Embedded
 from avlab_executor.relay import encoded, names_of, refusal, relay
 from avlab_executor.worker_link import WorkerLink
 
+INTERNAL = "an internal error of the executor: its log says more"
+_log = logging.getLogger("avlab.executor")
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
 _HEALTH = "grpc.health.v1.Health"
 _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0))
@@ -100,23 +104,28 @@ class Server:
                 "StreamNode": stream(self._guarded_stream(BundleKind.NODE)),
                 "ExecuteObject": unary(self._guarded(self._execute(BundleKind.OBJECT, BundleKind.SOURCE))),
                 "ExecuteNode": unary(self._guarded(self._execute(BundleKind.NODE))),
-                "HasBlobs": unary(self._guarded(lambda data: encode_names(self._blobs.held(decode_names(data))))),
+                "HasBlobs": unary(self._guarded(lambda data, _: encode_names(self._blobs.held(decode_names(data))))),
                 "PutBlobs": grpc.stream_unary_rpc_method_handler(self._guarded(self._put)),
-                "Describe": unary(self._guarded(lambda _: self._describe())),
+                "Describe": unary(self._guarded(lambda _, __: self._describe())),
             },
         )
 
-    def _guarded(self, function: Callable[[Any], bytes]) -> Callable[[Any, Any], bytes]:
+    def _guarded(self, function: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
         """Checks the token; avlab's errors become a status, anything else a bare INTERNAL without its text."""
 
         def handle(request: Any, context: Any) -> bytes:
             self._authorise(context)
             try:
-                return function(request)
+                return function(request, context)
             except Denied as error:
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             except AvlabError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            except Exception:
+                if not context.is_active():
+                    raise  # the caller is gone: nobody reads this
+                _log.exception("an internal error")
+                context.abort(grpc.StatusCode.INTERNAL, INTERNAL)
             raise AssertionError("abort raises")
 
         return handle
@@ -124,7 +133,13 @@ class Server:
     def _guarded_stream(self, *kinds: BundleKind) -> Callable[[Any, Any], Iterator[bytes]]:
         def handle(requests: Any, context: Any) -> Iterator[bytes]:
             self._authorise(context)
-            yield from relay(requests, lambda request: self._start(request, kinds))
+            try:
+                yield from relay(requests, lambda request: self._start(request, kinds))
+            except Exception:
+                if not context.is_active():
+                    raise
+                _log.exception("an internal error")
+                context.abort(grpc.StatusCode.INTERNAL, INTERNAL)
 
         return handle
 
@@ -150,23 +165,31 @@ class Server:
         link.on_close(self._free.release)
         return link
 
-    def _execute(self, *kinds: BundleKind) -> Callable[[bytes], bytes]:
-        def execute(data: bytes) -> bytes:
-            match decode_batch(data):
+    def _execute(self, *kinds: BundleKind) -> Callable[[bytes, Any], bytes]:
+        def execute(data: bytes, context: Any) -> bytes:
+            match list(islice(decode_batch(data), 3)):
                 case [Open() as request, ItemMessage() as item]:
                     pass
                 case _:
                     raise CodecError("an Execute call carries Open and one item")
             replies: list[bytes] = []
+            size = 0
             try:
-                replies.extend(encoded(message) for message in one_item(self._start(request, kinds), item))
+                link = self._start(request, kinds)
+                if not context.add_callback(link.kill):  # when the caller goes, so does the worker
+                    link.kill()
+                for message in one_item(link, item):
+                    replies.append(encoded(message))
+                    size += len(replies[-1])
+                    if size > MAX_MESSAGE:
+                        raise ItemTooLarge(f"the results of one call exceed {MAX_MESSAGE} bytes: open a session")
             except AvlabError as error:
                 replies.append(encoded(refusal(error)))
             return b"".join(replies)
 
         return execute
 
-    def _put(self, requests: Iterator[bytes]) -> bytes:
+    def _put(self, requests: Iterator[bytes], _: Any) -> bytes:
         parts = (m for data in requests for m in decode_batch(data, MAX_MESSAGE) if isinstance(m, Blob))
         return encode_names(self._blobs.put(parts))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import grpc
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
-from avlab.core.message import Blob, Bundle, BundleKind, Credit, ItemMessage, Message, Open
+from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Message, Open
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
+from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.link import Description, Layer, Link
 
@@ -114,12 +115,12 @@ class GrpcLink:
         error: AvlabError = LinkClosed("the executor has ended the session")
         try:
             for data in self._call:
-                messages = decode_batch(data)
-                with self._changed:
-                    while len(self._arrived) >= _WAITING and self._error is None:
-                        self._changed.wait()
-                    self._arrived.extend(messages)
-                    self._changed.notify_all()
+                for message in decode_batch(data):
+                    with self._changed:
+                        while len(self._arrived) >= _WAITING and self._error is None:
+                            self._changed.wait()
+                        self._arrived.append(message)
+                        self._changed.notify_all()
         except grpc.RpcError as broken:
             error = _translate(broken, self._url)
         except AvlabError as malformed:
@@ -165,10 +166,13 @@ class GrpcConnection:
     def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:
         self._send_blobs(blobs)
         name = "ExecuteNode" if request.bundle.kind is BundleKind.NODE else "ExecuteObject"
-        return iter(decode_batch(self._unary(name, encode_batch([request, item]), None)))
+        return decode_batch(self._unary(name, encode_batch([request, item]), None))
 
     def lend(self, obj: object) -> Bundle | None:
         return None
+
+    def argument(self, value: Any) -> tuple[bytes, Sequence[Buffer]]:
+        return pickle_argument(value)
 
     def close(self) -> None:
         self._channel.close()

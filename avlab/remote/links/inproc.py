@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from avlab.core.channel import ChannelClosed, Receiver, Sender, open_channel
 from avlab.core.errors import ConfigError, LimitUnsupported, LinkClosed, TierUnavailable
-from avlab.core.message import MAX_ITEM, WIRE_VERSION, Bundle, BundleKind, Credit, ItemMessage, Message, Open
+from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, BundleKind, Credit, ItemMessage, Message, Open
 from avlab.core.registry import registered
 from avlab.core.tree import Values
 from avlab.core.wire import decode_batch, encode_batch
+from avlab.remote.arguments import pickle_argument
 from avlab.remote.failure import describe
 from avlab.remote.host import Host
 from avlab.remote.link import Description, Layer, Link, one_item
@@ -43,7 +45,7 @@ class InprocLink:
 
     def recv(self, timeout: float | None = None) -> Message:
         try:
-            return decode_batch(self._incoming.receive(timeout))[0]
+            return next(decode_batch(self._incoming.receive(timeout)))
         except ChannelClosed:
             raise LinkClosed("the other side of the link is gone") from None
 
@@ -101,6 +103,12 @@ class Inproc:
         self._lent[name] = obj
         return Bundle(BundleKind.OBJECT, name)
 
+    def argument(self, value: Any) -> tuple[bytes, Sequence[Buffer]]:
+        pickle_argument(value)  # what cannot travel elsewhere does not travel here either
+        name = f"lent-{next(self._numbers)}"
+        self._lent[name] = value
+        return name.encode(), ()
+
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         if request.limits:
             raise LimitUnsupported(f"limit {next(iter(request.limits))} cannot be enforced in memory: use 'local:'")
@@ -122,9 +130,8 @@ class Inproc:
             return self._lent.pop(bundle.name)
         raise ConfigError("a packed bundle needs a sandbox: open the object itself in memory, or use 'local:'")
 
-    @staticmethod
-    def _serve(link: InprocLink, target: object, request: Open) -> None:
-        values = Values()
+    def _serve(self, link: InprocLink, target: object, request: Open) -> None:
+        values = Values(unpickle=lambda name, _: self._lent.pop(bytes(name).decode()))
         host = Host(link, target, request, values)
         try:
             try:
