@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Rational
 from typing import Any, NamedTuple
 
 MILLISECONDS = Fraction(1, 1000)
@@ -46,7 +47,7 @@ def as_item(value: Any) -> Item:
         return value
     pts, time_base = getattr(value, "pts", None), getattr(value, "time_base", None)
     if isinstance(pts, int) and time_base:
-        return Item(value, pts, Fraction(time_base))
+        return Item(value, pts, Fraction(time_base.numerator, time_base.denominator))
     return Item(value)
 
 
@@ -69,8 +70,8 @@ def inherit(result: Any, parent: Item) -> Item | None:
         own_base = getattr(result, "time_base", _ABSENT)
         if own is None and own_base is not _ABSENT and pts is not None:
             _stamp_frame(result, pts, time_base)
-        elif isinstance(own, int) and isinstance(own_base, Fraction) and own_base:
-            pts, time_base = own, own_base
+        elif isinstance(own, int) and isinstance(own_base, Rational) and own_base:
+            pts, time_base = own, Fraction(own_base.numerator, own_base.denominator)
     return Item(result, pts, time_base, parent.track, parent.seq, parent.stamps)
 
 
