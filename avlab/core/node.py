@@ -54,7 +54,7 @@ def shape_of(node: object) -> Shape:
 
 
 def consumes(node: object) -> tuple[type, ...] | None:
-    """The types that ``process`` takes, from the annotation of its first parameter.
+    """The types that ``process`` of a node (or node class) takes, from the annotation of its first parameter.
 
     An empty tuple means everything (``Any``, ``object`` or `Item`); None means that there is no annotation. A node may also
     say it itself with an attribute ``consumes``. Raises PipelineError for an annotation that does not resolve.
@@ -99,6 +99,8 @@ def _process_hint(node: object) -> Any:
     if function is None:
         return REQUIRED
     arguments = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    if isinstance(node, type) and not issubclass(node, FunctionNode):
+        arguments = arguments[1:]  # self
     if not arguments or arguments[0].annotation is REQUIRED:
         return REQUIRED
     try:
@@ -267,5 +269,7 @@ def _definition(node: object) -> Callable[..., Any] | None:
     """The function whose signature says what the node is: its process, or the function that `node` wrapped."""
     if isinstance(node, FunctionNode):
         return type(node).function
+    if isinstance(node, type) and issubclass(node, FunctionNode):
+        return node.function
     process = getattr(node, "process", None)
     return inspect.unwrap(process) if callable(process) else None

@@ -259,3 +259,16 @@ def test_on_places_a_node(monkeypatch):
     made = Base(1)
     assert made.on("local:") == (made, "config of local:")
     assert made.on(3) == (made, 3)
+
+
+def test_a_class_says_what_its_instances_consume() -> None:
+    class Doubled(Node):
+        def process(self, value: int) -> int:
+            return value * 2
+
+    @node
+    def halved(value: float) -> float:
+        return value / 2
+
+    assert consumes(Doubled) == consumes(Doubled()) == (int,)
+    assert consumes(halved) == consumes(halved()) == (float, int)
