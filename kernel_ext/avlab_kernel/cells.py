@@ -147,5 +147,3 @@ class _Definitions(ast.NodeTransformer):
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.Lambda:
         return node
-
-

@@ -114,7 +114,11 @@ def remote_class(original: type, home: Home) -> Any:
     """
     name = original.__qualname__
     if is_value_type(original):
-        own = [n for n, v in vars(original).items() if isinstance(v, FunctionType) and v.__code__.co_filename in home.sources]
+        own = [
+            n
+            for n, v in vars(original).items()
+            if isinstance(v, FunctionType) and v.__code__.co_filename in home.sources
+        ]
         if own:
             raise CannotBeRemote(
                 f"{name} is a value type with methods ({', '.join(own)}), which would run here: define it in a plain cell "
@@ -122,7 +126,9 @@ def remote_class(original: type, home: Home) -> Any:
             )
         return original
     if type(original) not in (type, abc.ABCMeta):
-        raise CannotBeRemote(f"{name} cannot be remote: its metaclass {type(original).__name__} would run here; remove it")
+        raise CannotBeRemote(
+            f"{name} cannot be remote: its metaclass {type(original).__name__} would run here; remove it"
+        )
     for base in original.__mro__[:-1]:
         if "__new__" in vars(base) and not isinstance(vars(base)["__new__"], staticmethod):
             raise CannotBeRemote(
@@ -157,12 +163,21 @@ def _defined(original: type) -> dict[str, Any]:
 
 def _namespace(kind: Kind) -> dict[str, Any]:
     found = _defined(kind.original)
-    namespace = {n: v for n, v in ((n, _forwarded(n, v, kind)) for n, v in found.items() if n not in HERE) if v is not None}
+    namespace = {
+        n: v for n, v in ((n, _forwarded(n, v, kind)) for n, v in found.items() if n not in HERE) if v is not None
+    }
     if issubclass(kind.original, Node):
         for name in ("__rshift__", "__rrshift__", "on"):
             namespace.pop(name, None)
         namespace["on"] = _on
-    for name in ("_repr_html_", "_repr_svg_", "_repr_javascript_", "_repr_latex_", "_repr_mimebundle_", "_ipython_display_"):
+    for name in (
+        "_repr_html_",
+        "_repr_svg_",
+        "_repr_javascript_",
+        "_repr_latex_",
+        "_repr_mimebundle_",
+        "_ipython_display_",
+    ):
         namespace.pop(name, None)
     hashing = inspect.getattr_static(kind.original, "__hash__")
     if hashing is not object.__hash__:
@@ -220,7 +235,9 @@ class _Shared:
 def _shared_handle(cls: Any, name: str) -> Handle:
     kind: Kind = cls.__avlab__
     if isinstance(kind.home, SourceHome):
-        raise CannotBeRemote(f"{cls.__qualname__}.{name.removeprefix(SHARED)}: its cell runs elsewhere; call it on an instance")
+        raise CannotBeRemote(
+            f"{cls.__qualname__}.{name.removeprefix(SHARED)}: its cell runs elsewhere; call it on an instance"
+        )
     if kind.shared is None:
         original = kind.original
         names = [n for n in dir(cls) if isinstance(inspect.getattr_static(cls, n), _Shared)]
@@ -242,7 +259,11 @@ def _instance(cls: Any, make: Callable[[], object], args: tuple[Any, ...], kwarg
 
 
 def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, str | bytes | int | float | bool | tuple | list | dict | None) else type(value).__name__
+    text = (
+        repr(value)
+        if isinstance(value, str | bytes | int | float | bool | tuple | list | dict | None)
+        else type(value).__name__
+    )
     return text if len(text) <= 40 else text[:37] + "…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from pathlib import Path
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -22,6 +23,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(AvlabMagics(shell, desk))
     tracebacks.install(shell)
     shell.events.register("pre_run_cell", desk.outputs.new_cell)
+    shell.events.register("post_run_cell", lambda _: desk.modules.note(Path.cwd()))
     desk.outputs.new_cell()
     atexit.register(desk.stop)
 

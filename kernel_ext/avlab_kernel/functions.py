@@ -46,7 +46,9 @@ class RemoteFunction:
     def __avlab_node__(self) -> Any:
         """The node that stands in a pipeline for this function. Raises PipelineError if it takes no single value."""
         if self._node is None:
-            raise PipelineError(f"{self._handle.made} cannot be a node: it must take one value, with defaults for the rest")
+            raise PipelineError(
+                f"{self._handle.made} cannot be a node: it must take one value, with defaults for the rest"
+            )
         return nodes.node_of(self, self._handle, self._node)
 
     def __rshift__(self, other: object) -> Any:

@@ -94,7 +94,9 @@ class SourceHome(Home):
         name = original.__name__
         if not is_node:
             return self._source(name)
-        return self._source(_MADE, ((), {}), f"from avlab.core.node import node as {_MADE}\n{_MADE} = {_MADE}({name})\n")
+        return self._source(
+            _MADE, ((), {}), f"from avlab.core.node import node as {_MADE}\n{_MADE} = {_MADE}({name})\n"
+        )
 
     def _source(self, name: str, arguments: Arguments | None = None, more: str = "") -> Packed:
         (filename, text), *_ = self.sources.items()

@@ -8,8 +8,6 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from avlab.remote.imports import reload_changed
-
 from . import options, reports
 from .cells import Cell
 from .home import Home, SourceHome
@@ -47,8 +45,13 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         if given.pip:
             raise UsageError("%%remote --pip: executors cannot install packages yet; use what is installed there")
         base = Path.cwd()
-        settings = {"on": options.url(given), "files": given.files, "label": given.name, "limits": options.limits(given)}
-        reload_changed(base)
+        settings = {
+            "on": options.url(given),
+            "files": given.files,
+            "label": given.name,
+            "limits": options.limits(given),
+        }
+        self.desk.modules.reload_changed(base)
         if given.remote_imports:
             home: Home = SourceHome(self.desk, base, **settings, state=self.shell.user_ns)
             cell = Cell(self.shell, home, f"%%remote {line}", body)

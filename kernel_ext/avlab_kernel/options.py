@@ -50,7 +50,9 @@ CONNECT.add_argument("options", nargs="*", metavar="NAME=VALUE")
 
 def limits(options: argparse.Namespace) -> dict[str, Any]:
     """The limits among the options of ``%%remote``. Raises UsageError for values that are no limits."""
-    given = {n: getattr(options, n) for n in ("memory", "cpu_seconds", "item_timeout") if getattr(options, n) is not None}
+    given = {
+        n: getattr(options, n) for n in ("memory", "cpu_seconds", "item_timeout") if getattr(options, n) is not None
+    }
     try:
         Limits(**given)
     except ConfigError as error:

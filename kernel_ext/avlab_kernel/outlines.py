@@ -35,7 +35,9 @@ def _definitions(body: list[Any]) -> Iterator[Definition]:
         if isinstance(node, Definition):
             yield node
         elif not isinstance(node, ast.expr):
-            yield from _definitions([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.excepthandler)])
+            yield from _definitions(
+                [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.excepthandler)]
+            )
 
 
 def _import_for_annotations(tree: ast.Module, found: list[Definition], namespace: dict[str, Any]) -> None:
@@ -84,7 +86,11 @@ class _Outliner(ast.NodeTransformer):
             note = ast.Constant(ast.unparse(part.annotation))
             return ast.AnnAssign(part.target, note, part.value and _plain(part.value), part.simple)
         if isinstance(part, ast.Assign):
-            return ast.Assign(part.targets, _plain(part.value)) if all(isinstance(t, ast.Name) for t in part.targets) else None
+            return (
+                ast.Assign(part.targets, _plain(part.value))
+                if all(isinstance(t, ast.Name) for t in part.targets)
+                else None
+            )
         return part if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) else None
 
     def _function(self, node: Any) -> Any:
@@ -92,7 +98,11 @@ class _Outliner(ast.NodeTransformer):
         shape: list[ast.stmt] = [ast.Expr(ast.Yield())] if _yields(node) else [ast.Pass()]
         decorators = [d for d in node.decorator_list if ast.unparse(d).rpartition(".")[2] in _KEPT]
         for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg) and argument.annotation is not None and not self._resolves(argument.annotation):
+            if (
+                isinstance(argument, ast.arg)
+                and argument.annotation is not None
+                and not self._resolves(argument.annotation)
+            ):
                 argument.annotation = None
         node.args.defaults = [_plain(d) for d in node.args.defaults]
         node.args.kw_defaults = [d and _plain(d) for d in node.args.kw_defaults]
@@ -102,7 +112,16 @@ class _Outliner(ast.NodeTransformer):
 
     def _resolves(self, annotation: ast.expr) -> bool:
         # Names and attributes of modules only: nothing of the cell runs.
-        allowed = (ast.Name, ast.Attribute, ast.Constant, ast.BinOp, ast.BitOr, ast.Subscript, ast.Tuple, ast.expr_context)
+        allowed = (
+            ast.Name,
+            ast.Attribute,
+            ast.Constant,
+            ast.BinOp,
+            ast.BitOr,
+            ast.Subscript,
+            ast.Tuple,
+            ast.expr_context,
+        )
         if not all(isinstance(part, allowed) for part in ast.walk(annotation)):
             return False
         try:

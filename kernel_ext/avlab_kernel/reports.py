@@ -41,9 +41,21 @@ def status(desk: Desk) -> Table:
         figures = handle.statistics
         if figures is not None:
             where = handle.home.on or desk.url
-            rows.append((handle.name, where, figures.tier, figures.inputs, figures.bytes_sent, figures.bytes_received, f"{handle.age:.0f} s"))
+            rows.append(
+                (
+                    handle.name,
+                    where,
+                    figures.tier,
+                    figures.inputs,
+                    figures.bytes_sent,
+                    figures.bytes_received,
+                    f"{handle.age:.0f} s",
+                )
+            )
     headings = ("session", "executor", "tier", "inputs", "bytes sent", "bytes received", "age")
-    return Table(headings, rows, f"no open sessions; executor: {desk.url}" + ("" if desk.connected() else " (not started)"))
+    return Table(
+        headings, rows, f"no open sessions; executor: {desk.url}" + ("" if desk.connected() else " (not started)")
+    )
 
 
 def doctor(desk: Desk) -> Table:

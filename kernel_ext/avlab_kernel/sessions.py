@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 from avlab.remote.client import Executor, connect
+from avlab.remote.imports import LoadedModules
 
 from .display import Outputs
 from .handle import Handle
@@ -23,6 +24,7 @@ class Desk:
     def __init__(self) -> None:
         self.url = "local:"
         self.outputs = Outputs()
+        self.modules = LoadedModules()
         self._config: dict[str, Any] = {}
         self._executors: dict[str, Executor] = {}
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()

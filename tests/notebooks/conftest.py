@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_client.manager import KernelManager
+from jupyter_core.utils import run_sync
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PATIENCE = 60  # seconds for one message of the kernel
@@ -111,6 +112,16 @@ def _shown(kind: str, content: dict) -> tuple[str, str] | None:
     if kind == "error":
         return "error", ANSI.sub("", "\n".join(content["traceback"]))
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jupyters_own_loop() -> None:
+    """jupyter_client keeps an event loop for the life of the process: it is there before leaks are counted."""
+
+    async def nothing() -> None:
+        return None
+
+    run_sync(nothing)()
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,11 @@ def test_class_and_static_methods(counter: Any) -> None:
 
 
 def test_a_remote_class_looks_like_the_original(counter: Any) -> None:
-    assert (counter.__name__, counter.__doc__, str(inspect.signature(counter))) == ("Counter", "Counts.", "(n: int = 0)")
+    assert (counter.__name__, counter.__doc__, str(inspect.signature(counter))) == (
+        "Counter",
+        "Counts.",
+        "(n: int = 0)",
+    )
     assert str(inspect.signature(counter.add)) == "(self, k=1)"
     assert isinstance(counter(), counter)
     assert issubclass(counter, counter)
@@ -224,7 +228,9 @@ def test_abstract_slots_generic_nested_and_hooks(define: Define) -> None:
     slotted = define("class Slotted:\n    __slots__ = ('v',)\n    def __init__(self, v): self.v = v")(3)
     slotted.v += 1
     assert slotted.v == 4
-    generic = define("import typing\nT = typing.TypeVar('T')\nclass Box(typing.Generic[T]):\n    def get(self, x): return x")
+    generic = define(
+        "import typing\nT = typing.TypeVar('T')\nclass Box(typing.Generic[T]):\n    def get(self, x): return x"
+    )
     assert generic[int]().get(3) == 3
     outer = define("import os\nclass Outer:\n    class Inner:\n        def pid(self): return os.getpid()")
     assert isinstance(outer.Inner, RemoteClass)
