@@ -152,7 +152,7 @@ def names(row: Row) -> dict[int, str]:
 
 def label(node: object) -> str:
     """What a node is called in messages and tables."""
-    return repr(node) if isinstance(node, Iterated) else type(node).__name__
+    return repr(node) if isinstance(node, Iterated) else getattr(node, "__name__", type(node).__name__)
 
 
 def shown(row: Row, show: Callable[[Any], str] = repr) -> str:

@@ -28,7 +28,7 @@ class RemoteNode(Node):
         self, open_session: Opener, *, consumes: tuple[type, ...] | None = None, name: str = "", owned: bool = True
     ) -> None:
         self._open_session, self._owned = open_session, owned
-        self.consumes, self.name = consumes, name
+        self.consumes, self.__name__ = consumes, name or type(self).__name__
         self._session: Session | None = None
         self._statistics = SessionStatistics()
 
@@ -67,7 +67,7 @@ class RemoteNode(Node):
         return self._session
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
+        return f"<{type(self).__name__} {self.__name__}>"
 
 
 class RemoteObjectExecutionNode(RemoteNode):
