@@ -47,8 +47,13 @@ def as_item(value: Any) -> Item:
         return value
     pts, time_base = getattr(value, "pts", None), getattr(value, "time_base", None)
     if isinstance(pts, int) and time_base:
-        return Item(value, pts, Fraction(time_base.numerator, time_base.denominator))
+        return Item(value, pts, _fraction(time_base))
     return Item(value)
+
+
+def _fraction(time_base: Any) -> Fraction:
+    """A Fraction of whatever rational type a media library has."""
+    return time_base if type(time_base) is Fraction else Fraction(time_base.numerator, time_base.denominator)
 
 
 def inherit(result: Any, parent: Item) -> Item | None:
@@ -71,7 +76,7 @@ def inherit(result: Any, parent: Item) -> Item | None:
         if own is None and own_base is not _ABSENT and pts is not None:
             _stamp_frame(result, pts, time_base)
         elif isinstance(own, int) and isinstance(own_base, Rational) and own_base:
-            pts, time_base = own, Fraction(own_base.numerator, own_base.denominator)
+            pts, time_base = own, _fraction(own_base)
     return Item(result, pts, time_base, parent.track, parent.seq, parent.stamps)
 
 
