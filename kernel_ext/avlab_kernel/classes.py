@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import abc
-import enum
 import functools
 import inspect
-import typing
-from collections.abc import Callable
-from dataclasses import dataclass
-from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-from avlab.core.node import Node, bind_parameters, parameters
-from avlab.remote.construct import Construct
+from avlab.core.node import Node, bind_parameters
 
-from .handle import Handle
-from .home import Arguments, Home, SourceHome
+from .home import Arguments, Home
+from .kinds import Kind, check_value_type, defined, is_value_type, kind_of, signature
 from .operators import attribute, stub
 from .proxy import STATE, Remote, handle_of
+from .shared import Shared, instance
 from .tracebacks import CannotBeRemote, WrongArguments
 
 # fmt: off
@@ -33,18 +28,8 @@ HERE = frozenset({
 })
 # fmt: on
 """Names that are never forwarded: they make the class, or are answered by `Remote`."""
-SHARED = "shared_"
-
-
-@dataclass(slots=True)
-class Kind:
-    """What a remote class knows of itself. ``settings``: arguments are parameters, not those of an ``__init__``."""
-
-    original: type
-    home: Home
-    settings: bool
-    forwarded: frozenset[str] = frozenset()
-    shared: Handle | None = None
+SHOWN = ("_repr_png_", "_repr_jpeg_")
+"""What a notebook may show of a remote object besides text: pictures, never markup."""
 
 
 class RemoteClass(type):
@@ -70,10 +55,10 @@ class RemoteClass(type):
             arguments = (), bind_parameters(kind.original, args, kwargs)
         else:
             try:
-                _signature(kind).bind(*args, **kwargs)
+                signature(kind).bind(*args, **kwargs)
             except TypeError as error:
                 raise WrongArguments(f"{cls.__name__}(): {error}") from None
-        return _instance(cls, lambda: kind.home.instance(kind.original, arguments, kind.settings), args, kwargs)
+        return instance(cls, lambda: kind.home.instance(kind.original, arguments, kind.settings), args, kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, cls.__avlab__.original)
@@ -100,69 +85,32 @@ class RemoteABC(RemoteClass, abc.ABCMeta):
     """The type of remote classes whose original's type is ABCMeta."""
 
 
-def is_value_type(cls: type) -> bool:
-    """Exceptions, enumerations, named tuples, typed dicts and protocols describe values; they stay what they are."""
-    named = issubclass(cls, tuple) and hasattr(cls, "_fields")
-    kinds = (BaseException, enum.Enum)
-    return issubclass(cls, kinds) or named or typing.is_typeddict(cls) or getattr(cls, "_is_protocol", False)
-
-
 def remote_class(original: type, home: Home) -> Any:
     """The remote class of ``original``, or ``original`` itself if it is a value type without methods of its own.
 
-    Raises CannotBeRemote for classes that cannot be remote: those derived from built-in containers, or with a metaclass.
+    Raises CannotBeRemote for what would run here.
     """
-    name = original.__qualname__
     if is_value_type(original):
-        own = [
-            n
-            for n, v in vars(original).items()
-            if isinstance(v, FunctionType) and v.__code__.co_filename in home.sources
-        ]
-        if own:
-            raise CannotBeRemote(
-                f"{name} is a value type with methods ({', '.join(own)}), which would run here: define it in a plain cell "
-                "or a module, or drop the methods"
-            )
+        check_value_type(original, home.sources)
         return original
-    if type(original) not in (type, abc.ABCMeta):
-        raise CannotBeRemote(
-            f"{name} cannot be remote: its metaclass {type(original).__name__} would run here; remove it"
-        )
-    for base in original.__mro__[:-1]:
-        if "__new__" in vars(base) and not isinstance(vars(base)["__new__"], staticmethod):
-            raise CannotBeRemote(
-                f"{name} cannot be remote: it derives from the built-in {base.__name__}, whose content would be empty here; "
-                f"keep a {base.__name__} in an attribute instead"
-            )
-    constructor = inspect.getattr_static(original, "__init__")
-    plain = constructor in (object.__init__, Node.__init__) and "__new__" not in _defined(original)
-    kind = Kind(original, home, settings=plain)
+    kind = kind_of(original, home)
     namespace = _namespace(kind)
     kind.forwarded = frozenset(namespace)
-    slots = (STATE,) if original.__weakrefoffset__ else (STATE, "__weakref__")
     namespace |= {
         "__avlab__": kind,
-        "__slots__": slots,
+        "__slots__": (STATE,) if original.__weakrefoffset__ else (STATE, "__weakref__"),
         "__signature__": _ClassSignature(),
         "__doc__": original.__doc__,
         "__module__": original.__module__,
-        "__qualname__": name,
+        "__qualname__": original.__qualname__,
     }
+    home.desk.originals.add(original)
     meta, make = (RemoteABC, abc.ABCMeta.__new__) if isinstance(original, abc.ABCMeta) else (RemoteClass, type.__new__)
     return make(meta, original.__name__, (Remote, original), namespace)
 
 
-def _defined(original: type) -> dict[str, Any]:
-    """What the class and its bases, but not object, define."""
-    found: dict[str, Any] = {}
-    for base in reversed(original.__mro__[:-1]):
-        found |= vars(base)
-    return found
-
-
 def _namespace(kind: Kind) -> dict[str, Any]:
-    found = _defined(kind.original)
+    found = defined(kind.original)
     namespace = {
         n: v for n, v in ((n, _forwarded(n, v, kind)) for n, v in found.items() if n not in HERE) if v is not None
     }
@@ -170,15 +118,8 @@ def _namespace(kind: Kind) -> dict[str, Any]:
         for name in ("__rshift__", "__rrshift__", "on"):
             namespace.pop(name, None)
         namespace["on"] = _on
-    for name in (
-        "_repr_html_",
-        "_repr_svg_",
-        "_repr_javascript_",
-        "_repr_latex_",
-        "_repr_mimebundle_",
-        "_ipython_display_",
-    ):
-        namespace.pop(name, None)
+    for name in [n for n in namespace if n.startswith(("_repr_", "_ipython_")) and n not in SHOWN]:
+        del namespace[name]
     hashing = inspect.getattr_static(kind.original, "__hash__")
     if hashing is not object.__hash__:
         namespace["__hash__"] = None if hashing is None else stub("__hash__", hashing, handle_of)
@@ -189,82 +130,37 @@ def _namespace(kind: Kind) -> dict[str, Any]:
 
 def _forwarded(name: str, value: Any, kind: Kind) -> Any:
     """What stands for one attribute of the original; None to inherit it."""
+    known = kind.home.desk.originals
     if isinstance(value, type):
         nested = value.__qualname__ == f"{kind.original.__qualname__}.{name}"
-        return remote_class(value, kind.home) if nested else None
+        return remote_class(value, kind.home) if nested else _Elsewhere(name) if value in known else None
+    if type(value) in known:
+        return _Elsewhere(name)
     if isinstance(value, classmethod | staticmethod):
-        return _Shared(name, value)
+        return Shared(name, value)
     if hasattr(value, "__get__"):
         method = callable(value) or isinstance(value, functools.partialmethod)
         return stub(name, value, handle_of) if method else attribute(name, value, handle_of)
-    return _Shared(name, value) if callable(value) else None
+    return Shared(name, value) if callable(value) else None
 
 
 def _on(self: Any, config: Any) -> Any:
     raise CannotBeRemote(f"{type(self).__name__} is remote already: say where with %%remote --on URL")
 
 
-class _Shared:
-    """A class or static method: called on an instance it runs in its session, called on the class in the class's own."""
+class _Elsewhere:
+    """A class attribute that holds a remote class, or an object that the class body made of one: it is no use here."""
 
-    def __init__(self, name: str, original: Any) -> None:
-        self._function = getattr(original, "__func__", original)
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._instance = stub(name, self._function, handle_of)
-        self._class = stub(SHARED + name, self._function, _shared_handle)
-        self._class.__name__ = name
-        self.__doc__ = getattr(original, "__doc__", None)
 
     def __get__(self, value: Any, owner: Any) -> Any:
-        if value is not None:
-            return MethodType(self._instance, value)
-        if self._makes(owner.__avlab__.original) and not isinstance(owner.__avlab__.home, SourceHome):
-            return MethodType(self._alternative, owner)
-        return MethodType(self._class, owner)
-
-    def _makes(self, original: type) -> bool:
-        hint = getattr(self._function, "__annotations__", {}).get("return")
-        return hint in (original, original.__name__, typing.Self, "Self", "typing.Self")
-
-    def _alternative(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
-        """A constructor by another name, known by ``-> Self``: makes an instance in a session of its own."""
-        maker = getattr(cls.__avlab__.original, self._name)
-        return _instance(cls, lambda: Construct(maker, args, kwargs), args, kwargs)
-
-
-def _shared_handle(cls: Any, name: str) -> Handle:
-    kind: Kind = cls.__avlab__
-    if isinstance(kind.home, SourceHome):
-        raise CannotBeRemote(
-            f"{cls.__qualname__}.{name.removeprefix(SHARED)}: its cell runs elsewhere; call it on an instance"
-        )
-    if kind.shared is None:
-        original = kind.original
-        names = [n for n in dir(cls) if isinstance(inspect.getattr_static(cls, n), _Shared)]
-        target = SimpleNamespace(**{SHARED + n: getattr(original, n) for n in names})
-        kind.shared = Handle(kind.home, original.__qualname__, f"{original.__qualname__} (class)", lambda: target)
-        kind.home.desk.adopt(cls, kind.shared)
-    return kind.shared
-
-
-def _instance(cls: Any, make: Callable[[], object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An instance of a remote class whose session will hold what ``make`` packs."""
-    kind: Kind = cls.__avlab__
-    shown = ", ".join([_short(v) for v in args] + [f"{n}={_short(v)}" for n, v in kwargs.items()])
-    handle = Handle(kind.home, cls.__qualname__, f"{cls.__qualname__}({shown})", make)
-    value = object.__new__(cls)
-    object.__setattr__(value, STATE, handle)
-    kind.home.desk.adopt(value, handle)
-    return value
-
-
-def _short(value: object) -> str:
-    text = (
-        repr(value)
-        if isinstance(value, str | bytes | int | float | bool | tuple | list | dict | None)
-        else type(value).__name__
-    )
-    return text if len(text) <= 40 else text[:37] + "…"
+        __tracebackhide__ = True
+        if value is None:
+            raise CannotBeRemote(
+                f"{owner.__qualname__}.{self._name} would run here: use it inside of the %%remote cell"
+            )
+        return handle_of(value, self._name).call(value, "__getattribute__", (self._name,), {})
 
 
 class _ClassSignature:
@@ -273,15 +169,7 @@ class _ClassSignature:
     def __get__(self, value: Any, owner: Any) -> inspect.Signature:
         if value is not None:
             raise AttributeError("__signature__")
-        return _signature(owner.__avlab__)
-
-
-def _signature(kind: Kind) -> inspect.Signature:
-    if not kind.settings:
-        return inspect.signature(kind.original)
-    keyword = inspect.Parameter.KEYWORD_ONLY  # defaults may come before required ones
-    found = parameters(kind.original).items()
-    return inspect.Signature([inspect.Parameter(n, keyword, default=d, annotation=a) for n, (a, d) in found])
+        return signature(owner.__avlab__)
 
 
 def replaced(cls: Any) -> None:

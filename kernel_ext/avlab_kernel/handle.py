@@ -71,8 +71,8 @@ class Handle:
                 self._over = _reason(self._session)
             if self._over is not None:
                 raise SessionError(
-                    f"{self.made} cannot be used any more: {self._over.rstrip('.')}. What it held is lost: make a new one, or run "
-                    "its %%remote cell again"
+                    f"{self.made} cannot be used any more, and what it held is lost: make a new one, or run its %%remote cell "
+                    f"again ({self._over})"
                 )
             self.feed.here()
             if self._session is None:

@@ -25,6 +25,7 @@ class Desk:
         self.url = "local:"
         self.outputs = Outputs()
         self.modules = LoadedModules()
+        self.originals: weakref.WeakSet[type] = weakref.WeakSet()
         self._config: dict[str, Any] = {}
         self._executors: dict[str, Executor] = {}
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()

@@ -210,6 +210,27 @@ def test_parameters_without_init(define: Define) -> None:
         cls(loud=1)
 
 
+def test_what_a_class_body_made_of_remote_classes_is_no_use_here(define: Define) -> None:
+    part = define("class Part:\n    def size(self): return 3")
+    whole = define("class Whole:\n    def size(self): return self.part.size()")
+    inner = part.__avlab__.original
+    body = {"__module__": "__main__", "part": inner(), "kind": inner}
+    original = type("Filled", (whole.__avlab__.original,), body)
+    proxy = remote_class(original, whole.__avlab__.home)
+    assert proxy().size() == 3
+    for name in ("part", "kind"):
+        with pytest.raises(CannotBeRemote, match="would run here"):
+            getattr(proxy, name)
+
+
+def test_only_pictures_of_an_object_are_shown(define: Define) -> None:
+    shown = define(
+        "class Shown:\n    def _repr_png_(self): return b'png'\n    def _repr_html_(self): return '<script>'"
+    )()
+    assert shown._repr_png_() == b"png"
+    assert not hasattr(shown, "_repr_html_")
+
+
 def test_wrong_arguments_are_told_early(counter: Any) -> None:
     with pytest.raises(TypeError, match="too many positional"):
         counter(1, 2)
