@@ -24,6 +24,8 @@ IN_FLIGHT = 12 << 20
 """Payload bytes that may be under way: more would fall out of the processor's cache before it is read again."""
 COOPERATIVE, FORCED = 0.3, 1.2
 """Seconds that a cancellation, and then a SIGINT, have before the next harder step; together under 2 s."""
+NOTICE = 0.5
+"""Seconds after which a wait begins anew: an interrupt that came in the instant before it would else go unnoticed."""
 END_SECONDS = 1.0
 """How long a session may take to close."""
 
@@ -151,25 +153,33 @@ class Caller:
         """Read, or let another thread read, until ``ready()``. Raises TimeoutError, Cancelled and the session's error."""
         turn = self._turn
         exchange.owner = consumer()
+        until = None if timeout is None else self._clock() + int(timeout * 1e9)
+        left = NOTICE
         while True:
+            if until is not None:
+                left = min(NOTICE, (until - self._clock()) / 1e9)
+                if left < 0:
+                    raise TimeoutError
             with turn:
                 while self._reader is not None and not ready() and not exchange.cancelled:
                     self._waiters += 1
                     try:
-                        if not turn.wait(timeout):
-                            raise TimeoutError
+                        if not turn.wait(left) and until is not None:
+                            break
                     finally:
                         self._waiters -= 1
                 if ready():
                     return
                 if exchange.cancelled:
                     raise Cancelled("stopped on request")
+                if self._reader is not None:
+                    continue
                 self._check()
                 if len(self._holders) > 1:
                     self._check_for_backlog(exchange)
                 self._reader = exchange
             try:
-                self._read(timeout)
+                self._read(left)
             finally:
                 with turn:
                     self._reader = None
@@ -202,11 +212,7 @@ class Caller:
 
     def abandon(self, exchange: Exchange) -> None:
         """The consumer has left: cancel what it sent, drop what still arrives for it."""
-        with self._turn:
-            exchange.abandoned = True
-            dropped = list(exchange.arrived)
-            exchange.arrived.clear()
-            self._turn.notify_all()
+        dropped = self._leave(exchange)
         if self.error is not None or not (dropped or exchange.open):
             return
         if not self._sending.acquire(blocking=False):
@@ -216,11 +222,20 @@ class Caller:
         self._sending.release()
         self._cancel(exchange, dropped)
 
+    def _leave(self, exchange: Exchange) -> list[ItemMessage]:
+        with self._turn:
+            exchange.abandoned = True
+            dropped = list(exchange.arrived)
+            exchange.arrived.clear()
+            self._turn.notify_all()
+        return dropped
+
     def _cancel(self, exchange: Exchange, dropped: Iterable[ItemMessage]) -> None:
         for output in dropped:
             self._drop(output)
         try:
-            self.signal(SignalKind.CANCEL, list(exchange.open))
+            if exchange.open:
+                self.signal(SignalKind.CANCEL, list(exchange.open))
         except SessionError:
             return  # it has ended: who uses it next gets the reason
 
@@ -230,12 +245,13 @@ class Caller:
         What waits behind other exchanges' inputs is only cancelled: theirs shall not suffer.
         """
         exchange.cancelled = False
+        dropped = self._leave(exchange)
         # Also when a send blocks because the worker does not read.
         last = threading.Timer(COOPERATIVE + FORCED, kill)
         last.daemon = True
         last.start()
         try:
-            self.signal(SignalKind.CANCEL, list(exchange.open))
+            self._cancel(exchange, dropped)
             if self._drained(exchange, COOPERATIVE) or not self._is_at_work(exchange):
                 return
             self.signal(SignalKind.INTERRUPT)
@@ -252,12 +268,10 @@ class Caller:
         return next(iter(self._exchanges.values()), None) is exchange
 
     def _drained(self, exchange: Exchange, seconds: float) -> bool:
-        until = self._clock() + int(seconds * 1e9)
-        while exchange.open or exchange.arrived:
-            try:
-                self._drop(self.next_output(exchange, max(0.0, (until - self._clock()) / 1e9)))
-            except TimeoutError:
-                return False
+        try:
+            self.wait(exchange, lambda: not exchange.open, seconds)
+        except TimeoutError:
+            return False
         return True
 
     def _drop(self, output: ItemMessage) -> None:
@@ -266,12 +280,14 @@ class Caller:
             output.release()
         self.delivered(output)
 
-    def _read(self, timeout: float | None) -> None:
+    def _read(self, timeout: float) -> None:
         """Take in what has arrived, waiting for the first message. What ends the session is kept in ``error``."""
         try:
             self._dispatch(self._link.recv(timeout))
             while (message := self._link.arrived()) is not None:
                 self._dispatch(message)
+        except TimeoutError:
+            return
         except LinkClosed:
             self.fail(SessionClosed("the executor has ended the session", self._bank.first_undelivered))
         except SessionError as error:

@@ -27,7 +27,7 @@ from avlab.remote.failure import describe
 INPUTS = 16
 """Inputs that may be under way on one session."""
 LOOK_NS = 1_000_000
-"""While inputs wait here, the link is looked at this often: a cancellation may concern them."""
+"""Between two inputs the link is looked at this often, as a cancellation may concern those that wait."""
 
 
 class HostLink(Protocol):
@@ -217,7 +217,7 @@ class Host:
         self._output(ItemMessage(failure=failure), last=True)
 
     def _next(self) -> ItemMessage:
-        if self._waiting and self._clock() - self._looked > LOOK_NS:
+        if self._clock() - self._looked > LOOK_NS:
             self._look()
         while not self._waiting:
             self._receive()

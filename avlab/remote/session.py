@@ -19,7 +19,7 @@ from avlab.remote.failure import restore
 from avlab.remote.feed import Feed
 from avlab.remote.link import Link
 from avlab.remote.statistics import Meter, SessionStatistics
-from avlab.remote.twins import aiterate, astream, in_thread
+from avlab.remote.twins import aiterate, astream, in_thread, left_iterations
 
 WINDOW = 16
 """Outputs that may be under way before the consumer has asked for the next."""
@@ -139,6 +139,7 @@ class Session:
     async def acall(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """`call` for async code. Cancelling it interrupts the remote code, as the stop button does."""
         exchange = Exchange()
+        await left_iterations()
         return await in_thread(
             lambda: self._call(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange)
         )

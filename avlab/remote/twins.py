@@ -69,11 +69,18 @@ async def in_thread(
         raise
 
 
+async def left_iterations() -> None:
+    """Let the loop close an iteration that this task has just left: it takes two steps."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 _END = object()
 
 
 async def aiterate(make: Callable[[], Iterator[Any]], cancel: Callable[[], None]) -> AsyncGenerator[Any, None]:
     """A blocking iterator as an async one; leaving it early closes the iterator."""
+    await left_iterations()
     iterator = await in_thread(make, cancel)
     try:
         while (value := await in_thread(lambda: next(iterator, _END), cancel)) is not _END:
@@ -81,7 +88,7 @@ async def aiterate(make: Callable[[], Iterator[Any]], cancel: Callable[[], None]
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
-            await in_thread(close)
+            close()  # at once: what the task does next may need what this iteration holds
 
 
 async def astream(

@@ -13,6 +13,8 @@ READ = 64 << 10
 MAX_LOG = 256 << 10
 """Bytes of output that one second may bring; what exceeds it is counted, not kept."""
 
+TAIL = 2000
+
 
 class Printed:
     """Reads the pipes without waiting; ``logs`` holds what nobody has taken yet."""
@@ -24,6 +26,7 @@ class Printed:
         self._poll = select.poll()
         for fd in self._names:
             self._poll.register(fd, select.POLLIN)
+        self._tail = b""
         self._second, self._in_second, self._dropped = 0, 0, 0
 
     @property
@@ -37,12 +40,18 @@ class Printed:
         for fd, _ in self._poll.poll(0):
             data = os.read(fd, READ)
             size += len(data)
+            self._tail = (self._tail + data)[-TAIL:]
             if data:
                 self._keep(self._names[fd], data)
             else:
                 self._poll.unregister(fd)
                 ended.append(fd)
         return size, ended
+
+    @property
+    def last(self) -> str:
+        """The last words, taken or not; at most 2000 bytes."""
+        return self._tail.decode("utf-8", "replace").strip()
 
     def _keep(self, stream: str, data: bytes) -> None:
         second = self._clock() // 1_000_000_000

@@ -182,7 +182,7 @@ class WorkerLink:
             self._worker.kill_saying("exit", "it has closed its link and did not end by itself")
             end = self._worker.exited(REPORT_SECONDS)
         reason, text = (end.reason, end.text) if end else ("exit", "it does not even end when it is killed")
-        last = b"".join(log.data for log in self._printed.logs)[-2000:].decode("utf-8", "replace").strip()
+        last = self._printed.last
         text = f"the worker has ended: {text}" + (f"\nits last output:\n{last}" if last else "")
         self._end = (LimitExceeded if reason in ("oom", "cpu", "wall", "output") else WorkerDied)(text, reason)
 

@@ -360,3 +360,14 @@ class Frames:
 
         made = av.VideoFrame.from_ndarray(frame.to_ndarray()[:, ::-1].copy(), format=frame.format.name)
         return made
+
+
+class SlowNoisy:
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def process(self, seconds: float) -> float:
+        print(f"item {self.seen}", flush=True)
+        self.seen += 1
+        time.sleep(seconds)
+        return seconds
