@@ -91,6 +91,11 @@ class Registry:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             raise CodecError(f"codec {name!r}: {error}") from error
 
+    def load_all(self) -> None:
+        """Load every codec that is installed, for processes that are forked from this one."""
+        for point in entry_points(group="avlab.codecs"):
+            self._load(point.name)
+
     def _load(self, library: str) -> None:
         if library in self._loaded:
             return

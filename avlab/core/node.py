@@ -37,8 +37,6 @@ def shape_of(node: object) -> Shape:
         raise PipelineError(
             f"{node.__qualname__} is a class: put an instance, {node.__qualname__}(), into the pipeline"
         )
-    if callable(getattr(node, "stream", None)):
-        return Shape.STREAM
     function = _definition(node)
     if function is not None:
         if inspect.isasyncgenfunction(function):
@@ -48,6 +46,8 @@ def shape_of(node: object) -> Shape:
         if inspect.isgeneratorfunction(function):
             return Shape.GENERATOR
         return Shape.FUNCTION
+    if callable(getattr(node, "stream", None)):
+        return Shape.STREAM
     if callable(getattr(node, "items", None)):
         return Shape.SOURCE
     raise PipelineError(f"{node!r} is not a node: it has neither process(value) nor items()")

@@ -57,6 +57,7 @@ class Values:
             kind in CONTAINERS
             or (is_dataclass(kind) and self._pickle is None)
             or (value is self.itself and value is not None)
+            or value is NotImplemented
         ):
             buffers: list[Buffer] = []
             return _as_json("tree", self._shrink(value, buffers, 0), buffers)
@@ -108,6 +109,8 @@ class Values:
             return value if type(value) is kind else _EXACT[kind](value)
         if value is self.itself:
             return ["self"]
+        if value is NotImplemented:
+            return ["NotImplemented"]
         if kind is list:
             return ["list", *[self._shrink(v, buffers, down) for v in value]]
         if kind is dict:
@@ -146,6 +149,8 @@ class Values:
             return complex(*rest)
         if tag == "self":
             return self.itself
+        if tag == "NotImplemented":
+            return NotImplemented
         if tag == "dataclass":
             name, state = rest
             cls = self.classes.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sized
-from typing import Any
+from typing import Any, cast
 
 from avlab.core.errors import PipelineError
 from avlab.core.node import Shape, join, shape_of
@@ -78,8 +78,8 @@ def _flat(nodes: Iterable[object], first: bool) -> Iterator[Any]:
     for element in nodes:
         if isinstance(element, Tee):
             yield element
-        elif hasattr(element, "row"):  # a pipeline
-            yield from element.row
+        elif _is_pipeline(element):
+            yield from cast(Any, element).row
         elif is_node(element):
             yield _real(element)
         elif isinstance(element, list | tuple) and element and all(map(is_part, element)):
@@ -99,7 +99,12 @@ def branch(part: object) -> Row:
 
 def is_part(element: object) -> bool:
     """Whether something can stand in a pipeline."""
-    return isinstance(element, Tee) or hasattr(element, "row") or is_node(element)
+    return isinstance(element, Tee) or _is_pipeline(element) or is_node(element)
+
+
+def _is_pipeline(element: Any) -> bool:
+    # A proxy is not asked for its attributes: it would look at its far side for them.
+    return not hasattr(type(element), "__avlab_node__") and hasattr(element, "row")
 
 
 def is_node(element: object) -> bool:

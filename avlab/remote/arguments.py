@@ -11,6 +11,7 @@ from typing import Any
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer
 from avlab.core.tree import class_name
+from avlab.remote.construct import Construct
 
 
 def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
@@ -30,6 +31,11 @@ def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
 def dataclasses_of(target: object) -> dict[str, type]:
     """The dataclasses that an object's methods mention, by the name under which they travel: results may be of these."""
     found: dict[str, type] = {}
+    if isinstance(target, Construct):
+        for part in (target.cls, *target.args):
+            if isinstance(part, type | types.FunctionType):
+                found |= dataclasses_of(part)
+        return found
     cls = target if isinstance(target, type | types.FunctionType) else type(target)
     functions = (
         [cls] if isinstance(cls, types.FunctionType) else [m for base in cls.__mro__ for m in vars(base).values()]
@@ -49,7 +55,8 @@ def _mentioned(function: types.FunctionType) -> Iterator[Any]:
     yield from (function.__globals__[name] for name in names if name in function.__globals__)
     for cell in function.__closure__ or ():
         yield cell.cell_contents
-    yield from function.__annotations__.values()
+    for annotation in function.__annotations__.values():
+        yield function.__globals__.get(annotation) if isinstance(annotation, str) else annotation
 
 
 def _add(value: Any, found: dict[str, type]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Any, Self, cast
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
-from avlab.core.tree import Values
+from avlab.core.tree import Values, class_name
 from avlab.remote import bundle
 from avlab.remote.arguments import dataclasses_of
 from avlab.remote.config import RemoteExecutorConfig
@@ -40,15 +40,23 @@ class Executor:
         return self._connection.describe()
 
     def open(
-        self, target: Any, config: Mapping[str, Any] | None = None, *, on_log: OnLog | None = None, **limits: Any
+        self,
+        target: Any,
+        config: Mapping[str, Any] | None = None,
+        *,
+        types: Iterable[type] = (),
+        on_log: OnLog | None = None,
+        **limits: Any,
     ) -> Session:
         """Open a session on an object, a function, a class instance, a `Packed` bundle, or a registered node's name.
 
-        ``config``: parameters of a registered node. ``on_log`` gets the worker's output as it comes; without it the
+        ``config``: parameters of a registered node. ``types``: dataclasses that results may be of, besides those that the
+        object's own methods mention. ``on_log`` gets the worker's output as it comes; without it the
         output is printed. ``limits``: see `Limits`, and ``tier=``. Raises BundleError, TierUnavailable,
         LimitUnsupported, ConnectError, and what the object's own loading raises, as RemoteError.
         """
         request, blobs, name, classes = self._request(target, config, limits)
+        classes = {**classes, **{class_name(cls): cls for cls in types}}
         link = self._connection.open(request, blobs)
         log = on_log or print_log
         try:

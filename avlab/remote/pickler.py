@@ -87,6 +87,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if value.__name__ == "__main__" or self._origin(value.__name__) is Origin.MISSING:
                 raise BundleError(f"{label} is the module {value.__name__!r}, which exists only in this process")
             self.modules.setdefault(value.__name__, str(label))
+        if isinstance(value, functools.cached_property):  # holds a lock before Python 3.12
+            return functools.cached_property, (value.func,), {"attrname": value.attrname}
         reducer = self.dispatch_table.get(type(value))
         reduction = reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
         return self._global(value, reduction, label) if isinstance(reduction, str) else reduction

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from avlab.core.clock import monotonic
-from avlab.core.errors import AvlabError, CodecError, RemoteError, SessionError
+from avlab.core.errors import AvlabError, RemoteError, SessionError
 
 if TYPE_CHECKING:
     from .home import Home
@@ -158,10 +158,6 @@ def stops_iteration(error: RemoteError, name: str) -> bool:
     """Whether a remote error is the StopIteration (or StopAsyncIteration) of that name: a worker may not raise it here."""
     return error.type_name.rpartition(".")[2] == name
 
-
-def not_implemented(error: CodecError) -> bool:
-    """Whether an operator over there answered NotImplemented, which is no value that travels."""
-    return "NotImplementedType" in str(error)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avlab.core.node import node
+from avlab.remote.arguments import dataclasses_of
 from avlab.remote.bundle import Packed, pack, pack_source
 from avlab.remote.construct import Construct
 from avlab.remote.session import Session
@@ -46,7 +47,8 @@ class Home:
     def open(self, handle: Handle, target: object) -> Session:
         """A session on this cell's executor that holds what ``target`` makes."""
         executor = self.desk.executor(self.on)
-        session = executor.open(self.pack(target), on_log=handle.feed, **self.limits)
+        types = dataclasses_of(target).values() if not isinstance(target, Packed) else ()
+        session = executor.open(self.pack(target), types=types, on_log=handle.feed, **self.limits)
         self.desk.opened()
         return session
 

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from avlab.core.errors import CodecError, RemoteError
+from avlab.core.errors import RemoteError
 
-from .handle import Handle, not_implemented, stops_iteration
+from .handle import Handle, stops_iteration
 
 Find = Callable[[Any, str], Handle]
 """The handle of the instance (or class) that a stub was called on; raises TypeError for anything else."""
@@ -95,12 +95,7 @@ def _async_generator(name: str, find: Find) -> Any:
 def _operator(name: str, find: Find) -> Any:
     def operate(self: Any, /, *args: Any) -> Any:
         __tracebackhide__ = True
-        try:
-            return find(self, name).call(self, name, args, {})
-        except CodecError as error:
-            if not_implemented(error):
-                return NotImplemented
-            raise
+        return find(self, name).call(self, name, args, {})
 
     return operate
 

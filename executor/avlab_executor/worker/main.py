@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import avlab_executor
+from avlab.core.codec import registry
 from avlab.core.errors import BundleError, LinkClosed
 from avlab.core.message import Blob, Open
 from avlab.core.tree import Values
@@ -20,6 +21,8 @@ from avlab_executor.newborn import Descriptors
 from avlab_executor.worker import load, output
 
 MAX_BLOBS = 1 << 30
+
+registry.load_all()  # once, in the zygote: a worker's first item shall not wait for it
 
 
 def main(descriptors: Descriptors) -> None:
