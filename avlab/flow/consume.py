@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from avlab.core.channel import ChannelClosed, Receiver
 from avlab.core.item import Item
+from avlab.flow.latch import NAP
 from avlab.flow.run import Run
 from avlab.flow.stage import Cut
 
@@ -21,7 +22,9 @@ def consume(start: Callable[[], Run], results: Receiver[Item]) -> Iterator[Item]
     try:
         while True:
             try:
-                item = results.receive()
+                item = results.receive(NAP)
+            except TimeoutError:
+                continue
             except (ChannelClosed, Cut):
                 break
             yield item

@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from avlab.core.errors import AvlabError, Cancelled, TimedOut
+from avlab.flow.latch import Latch
 
 T = TypeVar("T")
 
@@ -20,16 +21,24 @@ T = TypeVar("T")
 class Call:
     """A coroutine under way on a portal's loop."""
 
-    def __init__(self, awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
-        self._awaitable, self._loop = awaitable, loop
-        self._done = threading.Event()
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self._awaitable = awaitable
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._done = Latch()
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
         self._value: Any = None
         self._error: BaseException | None = None
 
-    def begin(self) -> None:
-        """Make it a task; runs on the loop."""
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make it a task of the loop."""
+        self._loop = loop
+        loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        assert self._loop is not None
+        if self._done.is_set():
+            return
         self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._end)
         if self._cancelled:
@@ -50,12 +59,18 @@ class Call:
     def cancel(self) -> None:
         """Cancel the coroutine; `result` then raises Cancelled. Idempotent."""
         self._cancelled = True
-        if not self._done.is_set():
+        if self._loop is None:
+            self._cancel_task()
+        elif not self._done.is_set():
             self._loop.call_soon_threadsafe(self._cancel_task)
 
     def _cancel_task(self) -> None:
-        if self._task is not None and not self._done.is_set():
+        if self._task is not None:
             self._task.cancel()
+        elif not self._done.is_set():  # it never began
+            self._error = asyncio.CancelledError()
+            _drop(self._awaitable)
+            self._done.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end; False when ``timeout`` seconds were too short."""
@@ -88,16 +103,15 @@ class Portal:
         """Start the loop if it does not run."""
         self._refuse_fork()
         with self._lock:
-            self._start()
+            self._running()
 
-    def _start(self) -> asyncio.AbstractEventLoop:
+    def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            ready = threading.Event()
-            self._process = os.getpid()
-            self._thread = threading.Thread(target=self._serve, args=(ready,), name=self.name, daemon=True)
-            self._thread.start()
-            ready.wait()
-        assert self._loop is not None
+            runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            loop = runner.get_loop()
+            thread = threading.Thread(target=_serve, args=(runner, loop), name=self.name, daemon=True)
+            thread.start()
+            self._process, self._thread, self._loop = os.getpid(), thread, loop
         return self._loop
 
     def _refuse_fork(self) -> None:
@@ -107,12 +121,6 @@ class Portal:
                 "'spawn' or 'forkserver' method of multiprocessing instead"
             )
 
-    def _serve(self, ready: threading.Event) -> None:
-        with asyncio.Runner() as runner:  # its end cancels what is under way and closes the loop
-            self._loop = runner.get_loop()
-            self._loop.call_soon(ready.set)
-            self._loop.run_forever()
-
     @property
     def inside(self) -> bool:
         """Whether the caller runs on the loop's own thread."""
@@ -120,12 +128,19 @@ class Portal:
 
     def submit(self, awaitable: Awaitable[Any]) -> Call:
         """Begin a coroutine on the loop, in the caller's context variables. Raises AvlabError in a forked process."""
-        self._refuse_fork()
-        with self._lock:
-            call = Call(awaitable, self._start())
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(call.begin)
+        call = Call(awaitable)
+        self.begin(call)
         return call
+
+    def begin(self, call: Call) -> None:
+        """Begin a prepared call, as `submit` does."""
+        try:
+            self._refuse_fork()
+        except AvlabError:
+            call.cancel()
+            raise
+        with self._lock:
+            call.begin(self._running())
 
     def call(self, awaitable: Awaitable[T], timeout: float | None = None) -> T:
         """Run a coroutine to its end and return its result.
@@ -138,8 +153,9 @@ class Portal:
             raise AvlabError(
                 "a blocking call on avlab's own event loop would wait for itself: await the coroutine instead"
             )
-        call = self.submit(awaitable)
+        call = Call(awaitable)
         try:
+            self.begin(call)
             if not call.wait(timeout):
                 raise TimedOut(f"the coroutine did not end within {timeout:g} s")
         except BaseException:
@@ -178,11 +194,12 @@ class Scope:
     def __call__(self, awaitable: Awaitable[T]) -> T:
         if self._portal.inside:
             return self._portal.call(awaitable)
-        call = self._portal.submit(awaitable)
-        with self._lock:
-            self._calls.add(call)
-            late = self._cancelled
+        call = Call(awaitable)
         try:
+            with self._lock:
+                self._calls.add(call)
+                late = self._cancelled
+            self._portal.begin(call)
             if not call.wait(self._grace if late else None):
                 call.cancel()
                 call.wait(self._grace)
@@ -203,6 +220,11 @@ class Scope:
             calls = list(self._calls)
         for call in calls:
             call.cancel()
+
+
+def _serve(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
+    with runner:  # its end cancels what is under way and closes the loop
+        loop.run_forever()
 
 
 def _drop(awaitable: Awaitable[Any]) -> None:

@@ -15,6 +15,7 @@ from avlab.core.errors import Cancelled, ConfigError, PipelineError, TimedOut
 from avlab.core.item import Item
 from avlab.core.node import parameters
 from avlab.core.registry import close_matches
+from avlab.flow.latch import Latch
 from avlab.flow.plan import Plan
 from avlab.flow.portal import Portal, Scope
 from avlab.flow.stage import Stage, Step
@@ -46,7 +47,7 @@ class Run:
         self._working: set[Stage] = set()
         self._open: list[Step] = []
         self._threads: dict[Stage, threading.Thread] = {}
-        self._settled, self._finished = threading.Event(), threading.Event()
+        self._settled, self._finished = Latch(), Latch()
         self._callbacks: list[Callable[[], None]] = []
         self._inside = portal
         self._began = clock()
@@ -106,6 +107,9 @@ class Run:
                 _busy.pop(id(step.original), None)
 
     def _work(self, stage: Stage) -> None:
+        with self._lock:
+            if stage not in self._working:
+                return  # the start was undone before this thread came to life
         try:
             stage.run()
         finally:
