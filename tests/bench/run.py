@@ -148,14 +148,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds: at most 90 s")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--without", nargs="+", choices=names, default=[], metavar="NAME", help="the same names")
-    parser.add_argument("--rounds", type=int, help="turns of each contender (default 5, quick 3)")
-    parser.add_argument("--seconds", type=float, help="length of one turn (default 0.45, quick 0.1)")
+    parser.add_argument("--rounds", type=int, help="turns of each contender (default 9, quick 3)")
+    parser.add_argument("--seconds", type=float, help="length of one turn (default 0.25, quick 0.1)")
     parser.add_argument("--json", type=Path, help="write the rows and all single figures there")
     options = parser.parse_args()
     bench = Bench(
         options.quick,
-        options.rounds or (3 if options.quick else 5),
-        options.seconds or (0.1 if options.quick else 0.45),
+        options.rounds or (3 if options.quick else 9),
+        options.seconds or (0.1 if options.quick else 0.25),
     )
     peers, parts = chosen(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

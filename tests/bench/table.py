@@ -71,7 +71,7 @@ def unit(measure: str) -> str:
 
 def number(value: float) -> str:
     """Three figures."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def rows(measures: list[tuple[str, list[str]]], figures: Figures, absent: Mapping[str, str]) -> Iterator[Row]:
@@ -96,17 +96,17 @@ def rows(measures: list[tuple[str, list[str]]], figures: Figures, absent: Mappin
 
 
 def _held(target: Target, measured: str, value: float, figures: Figures) -> Row:
-    sign = "≥" if target.at_least else "≤"
+    """The row of a figure that has a target."""
+    limit = f"{'≥' if target.at_least else '≤'} {target.limit:g}"
     if not target.to:
-        limit, ratio = f"{sign} {number(target.limit)} {unit(target.measure)}", value / target.limit
-        verdict = "met" if target.met(value) else "not met"
-        return Row(target.measure, target.contender, measured, number(ratio), "target", limit, verdict)
-    limit, other = f"{sign} {number(target.limit)}", figures.get((target.measure, target.to))
-    if other is None:
+        limit, to, ratio = f"{limit} {unit(target.measure)}", "target", value / target.limit
+        met = target.met(value)
+    elif (other := figures.get((target.measure, target.to))) is None:
         return Row(target.measure, target.contender, measured, "", target.to, limit, f"no {target.to}")
-    ratio = value / other
-    verdict = "met" if target.met(ratio) else "not met"
-    return Row(target.measure, target.contender, measured, number(ratio), target.to, limit, verdict)
+    else:
+        to, ratio = target.to, value / other
+        met = target.met(ratio)
+    return Row(target.measure, target.contender, measured, number(ratio), to, limit, "met" if met else "not met")
 
 
 def shown(lines: list[Row]) -> str:
