@@ -20,6 +20,7 @@ def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleTy
 
     Frames of avlab itself and of the modules ``own`` are left out; texts are bounded (64 KiB).
     """
+    told: BaseException = error  # drive names node and item in its message
     if isinstance(error, NodeError) and error.__cause__ is not None:
         error = error.__cause__
     cls = type(error)
@@ -31,7 +32,7 @@ def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleTy
         text += f"while processing item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
         text += f" (pts {item.pts})\n" if item.pts is not None else "\n"
     try:
-        message = str(error)
+        message = str(told)
     except Exception as broken:  # noqa: BLE001  user code again
         message = f"(its __str__ raised {type(broken).__name__})"
     return Failure(

@@ -24,6 +24,7 @@ class Feed:
         self._caller, self._values = caller, values
         self.exchange = exchange
         self.as_items = False
+        self._count = 0
         self._error: BaseException | None = None
         self._held: tuple[ItemMessage, Item | None] | None = None
         self._items = iter(items)
@@ -77,6 +78,9 @@ class Feed:
     def _encoded(self, given: Any) -> tuple[ItemMessage, Item | None]:
         item = as_item(given)
         self.as_items = item is given
+        if not self.as_items:
+            item.seq = self._count
+        self._count += 1
         codec, meta, buffers = self._values.encode(item.value)
         message = ItemMessage(
             codec=codec,

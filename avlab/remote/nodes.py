@@ -108,6 +108,7 @@ class SerializedClassExecutorNode(Node):
     """
 
     stateless = True
+    own_thread = True  # waits for a worker each time
 
     def __init__(
         self, target: object, method: str = "process", config: RemoteExecutorConfig | str | None = None, **limits: Any

@@ -90,7 +90,7 @@ def remote_class(original: type, home: Home) -> Any:
 
     Raises CannotBeRemote for what would run here.
     """
-    if is_value_type(original):
+    if is_value_type(original, home.sources):
         check_value_type(original, home.sources)
         return original
     kind = kind_of(original, home)

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field
 
-from IPython.display import publish_display_data
+from IPython.display import DisplayHandle, publish_display_data
 
 from avlab.core.message import Log
 
@@ -101,6 +101,25 @@ class Feed:
             return True
         print(f"\n[more than {PER_CELL >> 20} MiB of output: the rest is in %avlab logs]", file=sys.stderr)  # noqa: T201
         return False
+
+
+class ProgressLine:
+    """Progress of a blocking run, as one line below the cell that is redrawn in place."""
+
+    def __init__(self) -> None:
+        self._handle: DisplayHandle | None = None
+
+    def show(self, line: str) -> None:
+        """Replace the line."""
+        data = {"text/plain": line}
+        if self._handle is None:
+            self._handle = DisplayHandle()
+            self._handle.display(data, raw=True)
+        else:
+            self._handle.update(data, raw=True)
+
+    def close(self) -> None:
+        """The last line stays."""
 
 
 def _is_image(log: Log) -> bool:

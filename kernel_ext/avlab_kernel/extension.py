@@ -7,7 +7,10 @@ from pathlib import Path
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from avlab.flow.progress import Hook
+
 from . import tracebacks
+from .display import ProgressLine
 from .magics import AvlabMagics
 from .sessions import Desk
 
@@ -22,6 +25,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     setattr(shell, _ATTRIBUTE, desk)
     shell.register_magics(AvlabMagics(shell, desk))
     tracebacks.install(shell)
+    Hook.display = ProgressLine
     shell.events.register("pre_run_cell", desk.outputs.new_cell)
     shell.events.register("post_run_cell", lambda _: desk.modules.note(Path.cwd()))
     desk.outputs.new_cell()

@@ -7,7 +7,7 @@ import enum
 import inspect
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import FunctionType
 from typing import Any
 
@@ -47,8 +47,11 @@ def kind_of(original: type, home: Home) -> Kind:
     return Kind(original, home, settings=plain)
 
 
-def is_value_type(cls: type) -> bool:
-    """Exceptions, enumerations, named tuples, typed dicts and protocols describe values; they stay what they are."""
+def is_value_type(cls: type, sources: Mapping[str, str]) -> bool:
+    """Exceptions, enumerations, named tuples, typed dicts, protocols, and dataclasses without methods of the cell's own
+    describe values; they stay what they are."""
+    if is_dataclass(cls) and not _own_methods(cls, sources):
+        return True
     named = issubclass(cls, tuple) and hasattr(cls, "_fields")
     kinds = (BaseException, enum.Enum)
     return issubclass(cls, kinds) or named or typing.is_typeddict(cls) or getattr(cls, "_is_protocol", False)
@@ -56,13 +59,23 @@ def is_value_type(cls: type) -> bool:
 
 def check_value_type(cls: type, sources: Mapping[str, str]) -> None:
     """Raises CannotBeRemote if a value type has methods that the cell defines."""
-    functions = {n: v for n, v in vars(cls).items() if isinstance(v, FunctionType)}
-    own = [name for name, function in functions.items() if function.__code__.co_filename in sources]
+    own = _own_methods(cls, sources)
     if own:
         raise CannotBeRemote(
             f"{cls.__qualname__} is a value type with methods ({', '.join(own)}), which would run here: define it in a plain "
             "cell or a module, or drop the methods"
         )
+
+
+def _own_methods(cls: type, sources: Mapping[str, str]) -> list[str]:
+    """Methods, properties and the like that the cells themselves define, by name."""
+    own = []
+    for base in cls.__mro__[:-1]:
+        for name, value in vars(base).items():
+            function = getattr(value, "__func__", getattr(value, "fget", getattr(value, "func", value)))
+            if isinstance(function, FunctionType) and function.__code__.co_filename in sources:
+                own.append(name)
+    return own
 
 
 def defined(original: type) -> dict[str, Any]:
