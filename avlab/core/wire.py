@@ -46,7 +46,7 @@ MAX_MESSAGE = MAX_ITEM + MAX_HEADER
 MAX_BUFFERS = 1 << 16
 """Of one item: a reader makes an object for each, which is larger than the few bytes that announce it."""
 _BATCH_TAG, _PAYLOAD_TAG, _ITEM_FIELD = 0x0A, 0x7A, 3
-_LARGE = (_ITEM_FIELD, 11)
+_LARGE = (_ITEM_FIELD, 6, 11)  # items, logs (pictures), blobs
 _FIELDS: dict[type, tuple[int, Any]] = {
     Open: (1, pb.Open),
     Opened: (2, pb.Opened),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import logging
 import os
@@ -11,7 +12,7 @@ from typing import Any
 from avlab.core.message import Log
 from avlab.remote.links.local import LocalLink
 
-MAX_FIGURE = 512 << 10
+MAX_FIGURE = 8 << 20
 _link: list[LocalLink] = []
 
 
@@ -21,6 +22,7 @@ def prepare(link: LocalLink) -> None:
     sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", 8192, closefd=False), "utf-8", "replace", line_buffering=True)
     sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0, closefd=False), "utf-8", "replace", write_through=True)
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
+    vars(builtins)["display"] = display  # as in a notebook, where it needs no import
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s:%(name)s:%(message)s", force=True)
     os.environ["MPLBACKEND"] = f"module://{__package__}.figures"
 
