@@ -7,8 +7,9 @@ import select
 import threading
 from collections.abc import Callable, Mapping
 
+from avlab.core import errors
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import CodecError, LimitExceeded, LinkClosed, WorkerDied
+from avlab.core.errors import CodecError, LimitExceeded, LinkClosed, SessionError, WorkerDied
 from avlab.core.message import Blob, Credit, Failure, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
 from avlab.remote.links.local import LocalLink
 from avlab.remote.shared_memory import Memory
@@ -145,6 +146,8 @@ class WorkerLink:
     def _received(self, message: Message) -> Message:
         if type(message) is ItemMessage:
             self._since = None
+            if message.failure is not None:
+                _credible(message.failure)
             self._count(message.nbytes)
             if message.last:
                 self._deadlines.finished()
@@ -157,7 +160,7 @@ class WorkerLink:
         elif type(message) is Opened:
             message.tier = self._worker.tier  # a worker does not say itself how well it is locked
         elif type(message) is Failure:
-            message.reason = ""  # nor why it has ended
+            _credible(message)
         return message
 
     def _count(self, size: int) -> None:
@@ -213,3 +216,11 @@ class WorkerLink:
             os.close(self._bell)
         for callback in self._closing:
             callback()
+
+
+def _credible(failure: Failure) -> None:
+    """A worker's own words: how a session ends is for the host to say."""
+    failure.reason = ""
+    kind = getattr(errors, failure.kind, None) if failure.kind else None
+    if isinstance(kind, type) and issubclass(kind, SessionError):
+        failure.kind = ""

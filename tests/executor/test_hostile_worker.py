@@ -1,0 +1,505 @@
+"""A worker that answers with whatever it likes: the host's end must stay whole, bounded, and say what happened."""
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+
+import pytest
+from avlab_executor.exits import Exit, asked_to_die
+from avlab_executor.worker_link import WorkerLink
+
+import avlab
+from avlab.core.errors import SessionError
+from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Opened, Slot
+from avlab.core.tree import Values
+from avlab.core.wire import MAX_BUFFERS, decode_batch, encode, encode_batch
+from avlab.remote.delivery import MAX_IN_FLIGHT
+from avlab.remote.limits import Limits
+from avlab.remote.links.local import LocalLink
+from avlab.remote.session import WINDOW, Session
+from avlab.remote.shared_memory import SLOTS, Memory, Region
+
+
+class FakeWorker:
+    """What a WorkerLink takes for a process: sockets, pipes and memory, the far ends of which belong to the test."""
+
+    pid, tier = 1, "landlock"
+
+    def __init__(self, **limits: object) -> None:
+        self.limits = Limits(**limits)
+        self.socket, self.far = socket.socketpair()
+        self.inbox, self.outbox = Region.create(1 << 20), Region.create(1 << 20)
+        self.stdout, self.far_stdout = os.pipe()
+        self.stderr, self.far_stderr = os.pipe()
+        os.set_blocking(self.stdout, False)
+        os.set_blocking(self.stderr, False)
+        self.interrupts = 0
+        self._asked: tuple[str, str] | None = None
+        self._ended = threading.Event()
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+
+    def kill(self, reason: str = "signal") -> None:
+        self.kill_saying(*asked_to_die(reason, self.limits))
+
+    def kill_saying(self, reason: str, text: str) -> None:
+        self._asked = self._asked or (reason, text)
+        self._ended.set()
+
+    def exited(self, timeout: float | None = 0) -> Exit | None:
+        self._ended.wait(timeout)
+        return Exit(*self._asked) if self._asked else None
+
+    def die(self) -> None:
+        self.kill_saying("exit", "exit code 9")
+        with contextlib.suppress(OSError):  # the host was first
+            self.far.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.kill("cancelled")
+        self.socket.close()
+        for descriptor in (self.stdout, self.stderr):
+            os.close(descriptor)
+        self.inbox.close()
+        self.outbox.close()
+
+
+class Scene:
+    """A session on a fake worker, and the worker's own end of the link."""
+
+    def __init__(self, **limits: object) -> None:
+        self.worker = FakeWorker(**limits)
+        self.link = WorkerLink(self.worker)
+        self.memory = Memory(self.worker.outbox, self.worker.inbox)
+        self.far = LocalLink(self.worker.far, self.memory)
+        self.logs: list[Log] = []
+        self.player: threading.Thread | None = None
+        self.session = Session(self.link, Values(), Opened("s", "", 16), name="fake", on_log=self.logs.append)
+
+    def send(self, *messages) -> None:
+        self.worker.far.sendall(encode_batch(messages))
+
+    def play(self, *answers) -> None:
+        """Answer each input with the next of these."""
+
+        def answer_each() -> None:
+            for message in answers:
+                self.far.recv()
+                self.send(message)
+
+        self.player = threading.Thread(target=answer_each)
+        self.player.start()
+
+    def close(self) -> None:
+        self.worker.die()
+        self.session.close()
+        self.far.close()
+        if self.player:
+            self.player.join(10)
+        for descriptor in (self.worker.far_stdout, self.worker.far_stderr):
+            os.close(descriptor)
+
+
+@pytest.fixture
+def scene():
+    made = Scene()
+    yield made
+    made.close()
+
+
+def answer(ordinal: int = 1, **fields: object) -> ItemMessage:
+    return ItemMessage(
+        **{
+            "input": ordinal,
+            "k": 1,
+            "last": True,
+            "ordinal": ordinal,
+            "codec": "json",
+            "meta": b"1",
+            "granted": ordinal + 16,
+        }
+        | fields
+    )
+
+
+def test_the_scene_plays(scene) -> None:
+    scene.play(answer(1), answer(2, meta=b'"two"'))
+    assert scene.session.call("anything") == 1
+    assert scene.session.call("anything") == "two"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00",
+        b"\xff" * 100,
+        os.urandom(4096) + b"\x00",
+        b"\x0a\x02\x2a\x05",  # a field beyond its message
+        b"\x0a" + b"\xff" * 9 + b"\x7f",  # a length of 2**70
+        b"\x0a\xff\xff\xff\xff\x7f",  # 32 GiB are announced
+        b"\x0a\x00",  # a message of no kind
+        b"\x0a\x04\x1a\x02\x28\x09",  # an Item with an unknown mode
+    ],
+    ids=lambda garbage: garbage[:8].hex(),
+)
+def test_garbage_ends_the_session_and_the_worker(scene, garbage) -> None:
+    scene.worker.far.sendall(garbage)
+    with pytest.raises(avlab.WorkerDied, match="malformed") as caught:
+        scene.session.call("anything")
+    assert caught.value.first_undelivered == 1
+    assert scene.worker.exited() is not None
+    with pytest.raises(avlab.WorkerDied, match="malformed"):
+        scene.session.call("anything")
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [answer(2)],
+        [answer(1, input=2)],
+        [answer(1, input=0)],
+        [answer(1), answer(2)],
+        [answer(n, input=1, last=False) for n in range(1, WINDOW + 2)],
+    ],
+    ids=["gap", "future input", "no input", "never sent", "beyond the window"],
+)
+def test_outputs_that_cannot_be_end_the_session(scene, outputs) -> None:
+    scene.send(*outputs)
+    results = scene.session.iterate("anything")
+    with pytest.raises(SessionError, match="the session is lost") as caught:
+        list(results)
+        scene.session.call("anything")
+    assert caught.value.first_undelivered == 1
+    assert scene.session.closed
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        Slot(0, 0, 8, (8,)),  # on the page of counters
+        Slot(0, 4096, 2 << 20, (2 << 20,)),
+        Slot(0, 1 << 62, 8, (8,)),
+        Slot(SLOTS, 4096, 8, (8,)),
+        Slot(0, 4096, 8, (4,)),
+        Slot(0, 4096, 8, (4, 5)),
+    ],
+    ids=repr,
+)
+def test_places_outside_of_shared_memory_are_refused(scene, slot) -> None:
+    message = answer(1, codec="bytes", meta=b"", slot=slot)
+    data = b"".join(encode(message, inline=False))
+    # The sizes are written from the buffers: put them there by hand.
+    message.buffers = [bytes(size) for size in slot.sizes] if sum(slot.sizes) < 100 else []
+    data = b"".join(encode(message, inline=False)) if message.buffers else data
+    scene.worker.far.sendall(data)
+    with pytest.raises(avlab.WorkerDied, match="malformed"):
+        scene.session.call("anything")
+
+
+def test_shared_memory_that_changes_while_it_is_read_gives_some_bytes_and_no_more(scene) -> None:
+    message = answer(1, codec="bytes", meta=b"", buffers=[bytes(100_000)])
+    scene.far.send(message)
+    assert len(scene.session.call("anything")) == 100_000
+
+
+def test_slots_that_are_never_given_back_do_not_stop_the_host(scene) -> None:
+    """The region of 1 MiB is full after ten; then payloads go through the socket."""
+    got = []
+
+    def read() -> None:
+        for number in range(1, 31):
+            message = scene.far.recv()
+            got.append(message.nbytes)
+            scene.send(answer(number))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(30):
+        scene.session.call("anything", bytes(100_000))
+    thread.join(10)
+    assert got == [100_000] * 30
+
+
+def test_a_worker_does_not_say_why_it_died(scene) -> None:
+    lie = Failure(message="I was killed", reason="oom", kind="LimitExceeded")
+    scene.play(answer(1, codec="", meta=b"", failure=lie), lie)
+    with pytest.raises(avlab.RemoteError, match="killed") as caught:
+        scene.session.call("anything")
+    assert not isinstance(caught.value, avlab.WorkerDied)
+    with pytest.raises(SessionError, match="killed") as caught:
+        scene.session.call("anything")
+    assert not isinstance(caught.value, avlab.WorkerDied)
+
+
+@pytest.mark.parametrize(
+    "kind", ["KeyboardInterrupt", "SystemExit", "StopIteration", "GeneratorExit", "__import__", "object"]
+)
+def test_a_failure_does_not_steer_the_interpreter(scene, kind) -> None:
+    scene.send(answer(1, codec="", meta=b"", failure=Failure(kind, kind, "text", kind=kind)))
+    with pytest.raises(avlab.RemoteError, match="text"):
+        scene.session.call("anything")
+
+
+@pytest.mark.parametrize(
+    ("codec", "meta", "buffers"),
+    [
+        ("pickle", b"", [b"cos\nsystem\n(S'touch /tmp/avlab-owned'\ntR."]),
+        ("json", b"{", []),
+        ("json", b"[" * 100_000, []),
+        ("json", b"", []),
+        ("tree", b"", []),
+        ("tree", b'["leaf","pickle","",0,1]', [b"x"]),
+        ("tree", b'["leaf","bytes","",0,2]', [b"x"]),
+        ("tree", b'["leaf","bytes","",-1,1]', [b"x"]),
+        ("tree", b'["leaf","bytes","",0.0,1]', [b"x"]),
+        ("tree", b'["list",["leaf","bytes","",0,1],["leaf","bytes","",0,1]]', [b"x"]),
+        ("tree", b'["leaf","tree","",0,1]', [b'["list",1]']),
+        ("tree", b'["dataclass","os:system",{}]', []),
+        ("tree", b'["set",["list",1]]', []),
+        ("tree", b'["dict",1]', []),
+        ("tree", b'[["list"],1]', []),
+        ("tree", b"[]", []),
+        ("tree", b"[" * 70 + b'"list"' + b"]" * 70, []),
+        ("tree", b'["complex","a"]', []),
+        ("tree", b'["leaf","bytes","\\u0394",0,1]', [b"x"]),
+        ("no.such", b"", []),
+        ("numpy.ndarray", b'{"dtype":"|O","shape":[1],"order":"C"}', [b"x" * 8]),
+        ("numpy.ndarray", b'{"dtype":"<f8","shape":[1000000000000],"order":"C"}', [b"x" * 8]),
+        ("av.VideoFrame", b"{}", []),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_values_that_are_not_what_they_say_are_refused_and_the_session_goes_on(scene, codec, meta, buffers) -> None:
+    scene.play(answer(1, codec=codec, meta=meta, buffers=buffers), answer(2))
+    with pytest.raises(avlab.CodecError):
+        scene.session.call("anything")
+    assert scene.session.call("anything") == 1
+
+
+def test_a_tree_cannot_multiply_its_buffers(scene) -> None:
+    """Sixty buffers of which each names the one before it twice would be 2**60 values."""
+    laughs = [b'["list",1]'] + [
+        b'["list",["leaf","tree","",0,%d],["leaf","tree","",0,%d]]' % (n, n) for n in range(1, 60)
+    ]
+    scene.play(answer(1, codec="tree", meta=b"", buffers=laughs), answer(2))
+    with pytest.raises(avlab.CodecError):
+        scene.session.call("anything")
+    assert scene.session.call("anything") == 1
+
+
+def test_more_buffers_than_an_item_may_have_are_refused_before_they_are_made(scene) -> None:
+    body = b"\x08\x01\x10\x01\x18\x01\x20\x01\x3a\x05bytes" + b"\x4a" + varint(MAX_BUFFERS + 1) + bytes(MAX_BUFFERS + 1)
+    message = b"\x1a" + varint(len(body)) + body
+    scene.worker.far.sendall(b"\x0a" + varint(len(message)) + message)
+    with pytest.raises(avlab.WorkerDied, match="buffers"):
+        scene.session.call("anything")
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def test_messages_that_are_not_a_workers_are_ignored(scene) -> None:
+    scene.send(End(), Opened("other", "gvisor", 1 << 31), Credit(1 << 62, 0), answer(1))
+    assert scene.session.call("anything") == 1
+    assert scene.session.tier == ""
+
+
+def test_grants_without_bound_do_not_make_the_caller_pull_without_bound(scene) -> None:
+    scene.send(Credit(0, 1 << 63), Log("stdout", b"go"))
+    pulled = []
+
+    def inputs():
+        for number in range(1 << 20):
+            pulled.append(number)
+            yield number
+
+    def read() -> None:
+        try:
+            while True:
+                scene.far.recv()
+        except avlab.LinkClosed:
+            return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    results = scene.session.stream(inputs())
+    with pytest.raises(SessionError):
+        threading.Timer(1.0, scene.worker.die).start()
+        next(results)
+    assert len(pulled) <= MAX_IN_FLIGHT + 1
+    thread.join(10)
+
+
+def test_a_worker_that_hangs_up_but_lives_on_is_ended(scene) -> None:
+    scene.worker.far.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(avlab.WorkerDied, match="closed its link"):
+        scene.session.call("anything")
+    assert scene.worker.exited() is not None
+
+
+def test_a_worker_that_does_not_read_cannot_hold_up_the_stop_button(scene) -> None:
+    """Its inbox is full and so is its socket: the interrupt still ends in time, by killing it."""
+    import signal
+    import time
+
+    def press() -> None:
+        while True:
+            inputs = scene.session.statistics().inputs
+            threading.Event().wait(0.3)
+            if inputs and inputs == scene.session.statistics().inputs:
+                break
+        pressed.append(time.monotonic())
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    pressed: list[float] = []
+    original = scene.worker.kill_saying
+
+    def kill_saying(reason: str, text: str) -> None:
+        original(reason, text)
+        scene.worker.far.shutdown(socket.SHUT_RDWR)  # as a dead process's socket is
+
+    scene.worker.kill_saying = kill_saying
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(scene.session.stream([bytes(900_000) for _ in range(16)]))
+    assert time.monotonic() - pressed[0] < 2.5
+    thread.join()
+
+
+def test_output_beyond_its_limit_ends_the_worker() -> None:
+    scene = Scene(output=10_000)
+    try:
+        scene.send(answer(1, codec="bytes", meta=b"", buffers=[bytes(6000)]))
+        assert len(scene.session.call("anything")) == 6000
+        os.write(scene.worker.far_stdout, b"x" * 6000)
+        with pytest.raises(avlab.LimitExceeded, match="output limit") as caught:
+            scene.session.call("anything")
+        assert caught.value.reason == "output"
+    finally:
+        scene.close()
+
+
+def test_time_before_an_item_does_not_count_for_it() -> None:
+    """The deadline of an item begins when it is sent, also when the host has waited long before."""
+    clock = [0]
+    scene = Scene(item_timeout=1.0)
+    scene.link._clock = scene.link._deadlines._clock = lambda: clock[0]
+    try:
+        first = threading.Event()
+
+        def inputs():
+            first.wait(10)
+            yield 1
+
+        results = scene.session.stream(inputs())
+        found: list[object] = []
+        thread = threading.Thread(target=lambda: found.append(next(results)))
+        thread.start()
+        clock[0] += int(60e9)  # it waits for a minute; then the item comes
+        first.set()
+        scene.far.recv()
+        os.write(scene.worker.far_stdout, b"working\n")
+        scene.send(answer(1))
+        thread.join(10)
+        assert found == [1]
+        results.close()
+    finally:
+        scene.close()
+
+
+def test_an_item_that_is_sent_while_the_host_waits_has_its_deadline() -> None:
+    scene = Scene(item_timeout=0.2)
+    try:
+        waiting = threading.Event()
+
+        def inputs():
+            waiting.wait(10)
+            threading.Event().wait(0.05)  # let the consumer reach its wait
+            yield 1
+
+        results = scene.session.stream(inputs())
+        waiting.set()
+        with pytest.raises(avlab.LimitExceeded, match=r"limit of 0\.2 s") as caught:
+            next(results)
+        assert caught.value.reason == "wall"
+        assert caught.value.first_undelivered == 1
+    finally:
+        scene.close()
+
+
+def test_a_worker_that_prints_without_end_does_not_escape_its_deadline() -> None:
+    scene = Scene(item_timeout=0.3)
+    stop = threading.Event()
+
+    def flood() -> None:
+        os.set_blocking(scene.worker.far_stdout, True)
+        while not stop.is_set():
+            try:
+                os.write(scene.worker.far_stdout, b"x" * 4096)
+            except BrokenPipeError:
+                return
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        with pytest.raises(avlab.LimitExceeded, match="took longer"):
+            scene.session.call("anything")
+    finally:
+        stop.set()
+        os.read(scene.worker.stdout, 1 << 16)
+        thread.join(10)
+        scene.close()
+
+
+def test_what_is_printed_between_two_results_comes_between_them(scene) -> None:
+    order: list[object] = []
+    scene.session.on_log = lambda log: order.append(log.data)
+
+    def work() -> None:
+        for number in range(1, 101):
+            scene.far.recv()
+            os.write(scene.worker.far_stdout, b"%d" % number)
+            scene.send(answer(number))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in range(1, 101):
+        scene.session.call("anything")
+        assert b"".join(order).endswith(b"%d" % number)
+    thread.join(10)
+
+
+def test_counters_of_slots_wrap_around() -> None:
+    there, back = Region.create(1 << 16), Region.create(1 << 16)
+    near, far = Memory(there, back), Memory(back, there)
+    for number in range(600):
+        slot = near.put([struct.pack("<I", number)], 4)
+        (view,) = far.take(slot)
+        assert struct.unpack("<I", view) == (number,)
+        view.release()
+        far.release(slot.index)
+    kept = [near.put([bytes(4096)], 4096) for _ in range(15)]
+    assert None not in kept
+    assert near.put([bytes(4096)], 4096) is None
+    far.release(kept[3].index)
+    assert near.put([bytes(4096)], 4096).offset == kept[3].offset
+    near.withdraw(kept[4])
+    assert near.put([bytes(4096)], 4096).offset == kept[4].offset
+    for memory in (near, far):
+        memory.close()
+    far.release(0)
+    for region in (there, back):
+        region.close()
+
+
+def test_batches_that_are_sent_are_read_back() -> None:
+    assert [m.ordinal for m in decode_batch(encode_batch([answer(1), answer(2)]))] == [1, 2]
