@@ -53,6 +53,7 @@ class RemoteExecutorConfig:
             raise ConfigError("protocol 'grpc' needs a host: write for example grpc://127.0.0.1:7411")
         if not 0 < self.port < 65536:
             raise ConfigError(f"port {self.port} is not between 1 and 65535")
+        check_token(self.auth or "")
         if self.pip:
             raise ConfigError(
                 "pip=… is not supported by this version's executors: install the packages where the executor runs"
@@ -66,12 +67,16 @@ class RemoteExecutorConfig:
         if scheme in ("local", "inproc") and not parts.netloc and not parts.path:
             return cls(protocol=scheme, **fields)
         if scheme in ("grpc", "grpcs"):
+            if "@" in parts.netloc:  # not shown: what stands there is a secret
+                raise ConfigError(
+                    f"a URL holds no credentials: write {scheme}://host:port, and give the token as auth="
+                )
             try:
                 port = parts.port or DEFAULT_PORT
             except ValueError:
                 raise ConfigError(f"URL {url!r}: the port is not a number between 0 and 65535") from None
-            if not parts.hostname or parts.path.strip("/") or parts.username:
-                raise ConfigError(f"URL {url!r}: write {scheme}://host:port (credentials go into auth=)")
+            if not parts.hostname or parts.path.strip("/"):
+                raise ConfigError(f"URL {url!r}: write {scheme}://host:port")
             if scheme == "grpcs":
                 fields.setdefault("tls", True)
             return cls(host=parts.hostname, port=port, protocol="grpc", **fields)
@@ -93,6 +98,12 @@ class RemoteExecutorConfig:
         tier = changed.pop("tier", self.tier)
         assert isinstance(self.limits, Limits)  # __post_init__ has made it so
         return replace(self, tier=tier, limits=make_limits({**self.limits.given(), **changed}))
+
+
+def check_token(token: str) -> None:
+    """Raises ConfigError, which does not show it, for a token that cannot travel in a header."""
+    if not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise ConfigError("the token (auth=) must be printable ASCII without space or line break around it")
 
 
 def make_limits(given: Mapping[str, Any]) -> Limits:

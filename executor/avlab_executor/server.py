@@ -16,6 +16,7 @@ import grpc
 from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, ItemTooLarge, TierUnavailable
 from avlab.core.message import Blob, BundleKind, ItemMessage, Open
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
+from avlab.remote.config import check_token
 from avlab.remote.link import one_item
 from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
 from avlab_executor.blobs import BlobStore
@@ -34,7 +35,7 @@ _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms
 class ServerConfig:
     """How an executor is served. ``port`` 0 takes a free one. ``sessions``: most at once; ``warm``: workers that wait.
 
-    Raises ConfigError for an address that is not loopback without TLS and a token.
+    Raises ConfigError for an address that is not loopback without TLS and a token, and for numbers and tokens that cannot be.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +49,11 @@ class ServerConfig:
     warm: int = 2
 
     def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ConfigError(f"port {self.port} is not between 0 and 65535")
+        if self.sessions < 1 or self.warm < 0:
+            raise ConfigError(f"sessions={self.sessions}, warm={self.warm}: at least 1 session and 0 waiting workers")
+        check_token(self.token)
         if bool(self.certificate) != bool(self.key):
             raise ConfigError("TLS needs both a certificate and its key: give --tls-cert and --tls-key")
         if not is_loopback(self.host) and not (self.token and self.certificate):
@@ -91,9 +97,10 @@ class Server:
                 return int(self._grpc.add_secure_port(address, credentials))
             return int(self._grpc.add_insecure_port(address))
         except RuntimeError:
-            raise ConfigError(
-                f"cannot listen on {address}: is the port in use, or the address not of this machine?"
-            ) from None
+            what = "is the port in use, or the address not of this machine"
+            if c.certificate:
+                what += ", or are certificate and key no PEM files that belong together"
+            raise ConfigError(f"cannot listen on {address}: {what}?") from None
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler

@@ -1,0 +1,223 @@
+"""Who may use a server: addresses, tokens, certificates. Nothing secret is shown, nothing is sent in the clear."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from avlab_executor.server import Server, ServerConfig
+
+import avlab
+from avlab._pb import SERVICE
+from avlab.core.errors import ConfigError, ConnectError, Denied
+from avlab.remote.config import RemoteExecutorConfig
+
+TOKEN = "correct-horse-battery-staple"
+METHODS = tuple(SERVICE.methods)
+HEALTH = "/grpc.health.v1.Health/Check"
+
+
+class Far:
+    def twice(self, number: int) -> int:
+        return 2 * number
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed certificate for this machine's loopback, and its key."""
+    paths = folder / f"{name}.crt", folder / f"{name}.key"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = ["openssl", *request.split(), *names, "-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return certificate(tmp_path_factory.mktemp("own"), "own")
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    """A server that wants a token."""
+    with Server(ServerConfig(port=0, token=TOKEN, warm=1)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def encrypted(own: tuple[Path, Path]) -> Iterator[Server]:
+    """A server that wants a token and speaks TLS."""
+    cert, key = (path.read_bytes() for path in own)
+    with Server(ServerConfig(port=0, token=TOKEN, certificate=cert, key=key, warm=1)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def channel(guarded: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{guarded.port}") as made:
+        yield made
+
+
+def status(channel: grpc.Channel, method, metadata) -> grpc.StatusCode:
+    """How the server answers an empty call of this method."""
+    path = f"/{SERVICE.full_name}/{method.name}"
+    form = (method.client_streaming, method.server_streaming)
+    kind = {(False, False): "unary_unary", (True, False): "stream_unary", (True, True): "stream_stream"}[form]
+    try:
+        answer = getattr(channel, kind)(path)(iter(()) if form[0] else b"", metadata=metadata, timeout=20)
+        if form[1]:
+            list(answer)
+    except grpc.RpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "given",
+    [None, "", "Bearer", "Bearer ", TOKEN, f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"bearer {TOKEN}", "Basic x"],
+)
+def test_every_call_needs_the_token(channel, method, given) -> None:
+    metadata = () if given is None else (("authorization", given),)
+    assert status(channel, method, metadata) is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_call_is_served_with_the_token(channel, method) -> None:
+    answer = status(channel, method, (("authorization", f"Bearer {TOKEN}"),))
+    empty_is_wrong = method.name.startswith("Execute")
+    assert answer is (grpc.StatusCode.INVALID_ARGUMENT if empty_is_wrong else grpc.StatusCode.OK)
+
+
+def test_whether_it_is_healthy_may_be_asked_without_a_token(channel) -> None:
+    assert channel.unary_unary(HEALTH)(b"", timeout=20) == b"\x08\x01"  # SERVING
+
+
+def test_a_client_with_the_token_works_and_others_are_denied(guarded) -> None:
+    url = f"grpc://127.0.0.1:{guarded.port}"
+    with avlab.connect(url, auth=TOKEN) as executor, executor.open("VideoConvert", {"format": "gray"}) as session:
+        assert session.tier == guarded.tier
+    for wrong in (None, "guess"):
+        with pytest.raises(Denied, match="auth=") as caught:
+            avlab.connect(url, auth=wrong)
+        assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("auth", ["tail\n", "tökén", "nul\0", " spaced", "\u200b\u200b"])
+def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(guarded, auth) -> None:
+    with pytest.raises(ConfigError, match="auth") as caught:
+        avlab.connect(f"grpc://127.0.0.1:{guarded.port}", auth=auth)
+    assert auth.strip("\n\0 ") not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "example.invalid", "[2001:db8::1]", "127.0.0.1.example.invalid"])
+def test_a_token_is_never_sent_elsewhere_in_the_clear(host) -> None:
+    with pytest.raises(ConfigError, match="without TLS: use grpcs://") as caught:
+        avlab.connect(f"grpc://{host}:7411", auth=TOKEN)
+    assert TOKEN not in str(caught.value)
+
+
+def test_no_text_shows_a_token_or_a_key(guarded) -> None:
+    url = f"grpc://127.0.0.1:{guarded.port}"
+    client = RemoteExecutorConfig.from_url(url, auth=TOKEN)
+    server = ServerConfig(token=TOKEN, certificate=b"public", key=b"private key")
+    with avlab.connect(client) as executor, executor.open("VideoConvert", {"format": "gray"}) as session:
+        shown = [
+            client,
+            client.url,
+            client.with_limits({"memory": "1G"}),
+            server,
+            executor,
+            executor.describe(),
+            session,
+        ]
+    text = " ".join(f"{each!r} {each}" for each in shown)
+    assert TOKEN not in text
+    assert "private" not in text
+    for url in (f"grpc://user:{TOKEN}@127.0.0.1:1", f"grpcs://{TOKEN}@host", f"grpc://{TOKEN}@host:many"):
+        with pytest.raises(ConfigError, match="auth=") as caught:
+            RemoteExecutorConfig.from_url(url)
+        assert TOKEN not in str(caught.value)
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "executor.example", "::ffff:0.0.0.0", ""])
+@pytest.mark.parametrize(
+    "given", [{}, {"token": TOKEN}, {"certificate": b"c", "key": b"k"}], ids=["neither", "token", "tls"]
+)
+def test_an_address_that_others_reach_needs_tls_and_a_token(host, given) -> None:
+    with pytest.raises(ConfigError, match=r"TLS \(--tls-cert, --tls-key\) and a token \(--token-file\)"):
+        ServerConfig(host=host, **given)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.9.10"])
+def test_loopback_needs_neither(host) -> None:
+    assert ServerConfig(host=host).host == host
+
+
+@pytest.mark.parametrize("given", [{"certificate": b"c"}, {"key": b"k"}])
+def test_a_certificate_and_its_key_come_together(given) -> None:
+    with pytest.raises(ConfigError, match="both a certificate and its key"):
+        ServerConfig(**given)
+
+
+def test_an_address_that_is_taken_or_not_ours_is_an_error(guarded) -> None:
+    for host, port in (("127.0.0.1", guarded.port), ("127.0.0.1.example.invalid", 0)):
+        config = ServerConfig(port=port, warm=0)
+        object.__setattr__(config, "host", host)  # past the check of the address
+        with pytest.raises(ConfigError, match=f"cannot listen on {host}:{port}"):
+            Server(config)
+
+
+@pytest.mark.parametrize("wrong", [{"port": 70000}, {"port": -1}, {"sessions": 0}, {"warm": -1}, {"token": "line\n"}])
+def test_numbers_and_tokens_that_cannot_be_are_refused(wrong) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        ServerConfig(**wrong)
+
+
+# TLS.
+
+
+def test_tls_end_to_end(own, encrypted) -> None:
+    for name in ("127.0.0.1", "localhost"):
+        with avlab.connect(f"grpcs://{name}:{encrypted.port}", auth=TOKEN, tls=str(own[0])) as executor:
+            assert executor.url == f"grpcs://{name}:{encrypted.port}"
+            assert executor.execute(Far(), "twice", 21) == 42
+
+
+def test_tls_does_not_replace_the_token(own, encrypted) -> None:
+    with pytest.raises(Denied, match="token"):
+        avlab.connect(f"grpcs://127.0.0.1:{encrypted.port}", tls=str(own[0]))
+
+
+def test_a_server_that_the_wrong_authority_signed_is_not_trusted(tmp_path, encrypted) -> None:
+    other, _ = certificate(tmp_path, "other")
+    url = f"grpcs://127.0.0.1:{encrypted.port}"
+    for tls in (str(other), True):
+        with pytest.raises(ConnectError, match=url) as caught:
+            avlab.connect(url, auth=TOKEN, tls=tls)
+        assert TOKEN not in str(caught.value)
+
+
+def test_both_sides_speak_tls_or_none_does(own, encrypted, guarded) -> None:
+    with pytest.raises(ConnectError):
+        avlab.connect(f"grpc://127.0.0.1:{encrypted.port}", auth=TOKEN)
+    with pytest.raises(ConnectError):
+        avlab.connect(f"grpcs://127.0.0.1:{guarded.port}", auth=TOKEN, tls=str(own[0]))
+
+
+def test_files_that_are_no_certificates_are_named(tmp_path) -> None:
+    missing, garbage = tmp_path / "missing.pem", tmp_path / "garbage.pem"
+    garbage.write_text("not a certificate\n")
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
+        avlab.connect("grpcs://127.0.0.1:1", tls=str(missing))
+    with pytest.raises((ConfigError, ConnectError)):
+        avlab.connect("grpcs://127.0.0.1:1", tls=str(garbage))
+    with pytest.raises(ConfigError, match="certificate"):
+        Server(ServerConfig(port=0, certificate=b"not a certificate", key=b"not a key", warm=0))
