@@ -120,7 +120,7 @@ def test_the_remote_traceback_shows_the_users_lines_and_none_of_ours(open_sessio
     assert "# the line that the traceback shows" in text
     assert "/avlab/" not in text
     assert "/avlab_executor/" not in text
-    assert "item 0" in text  # plain values are not numbered
+    assert "item 1" in text  # plain values are not numbered
     with pytest.raises(ValueError, match="no 1") as caught:
         list(session.stream([Item(1, 40, Fraction(1, 10), "video", 7)]))
     assert "while processing item 7 of track 'video' (pts 40)" in caught.value.remote_traceback
