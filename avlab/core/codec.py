@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from avlab.core.errors import CodecError
@@ -43,7 +43,7 @@ class Registry:
     def __init__(self) -> None:
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[type, Codec | None] = {}
-        self._loaded: set[str] = set()
+        self._unloaded: list[EntryPoint] | None = None
 
     def register(self, codec: Codec) -> None:
         """Add a codec; the newest wins for a type. Raises CodecError for a name that is taken by another codec."""
@@ -97,10 +97,10 @@ class Registry:
             self._load(point.name)
 
     def _load(self, library: str) -> None:
-        if library in self._loaded:
-            return
-        self._loaded.add(library)
-        for point in entry_points(group="avlab.codecs", name=library):
+        if self._unloaded is None:
+            self._unloaded = list(entry_points(group="avlab.codecs"))
+        for point in [point for point in self._unloaded if point.name == library]:
+            self._unloaded.remove(point)
             importlib.import_module(point.value).register(self)
 
 
