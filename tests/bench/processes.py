@@ -65,15 +65,19 @@ def end_all() -> None:
 
 
 class Process:
-    """A script of this folder that answers lines of JSON. A context manager: leaving it ends the process."""
+    """A script of this folder that answers lines of JSON. A context manager: leaving it ends the process.
 
-    def __init__(self, *arguments: str) -> None:
+    folder: where it keeps its temporary files, in place of the system's place for them.
+    """
+
+    def __init__(self, *arguments: str, folder: str | None = None) -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by close()
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / arguments[0]), *arguments[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            env={**os.environ, "TMPDIR": folder} if folder else None,
         )
         self._unread = b""
 

@@ -10,6 +10,7 @@ import platform
 import signal
 import statistics
 import sys
+import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,7 +85,15 @@ class Bench:
         """Rounds of all contenders, side by side."""
         with ExitStack() as stack:
             say("starting " + ", ".join(names))
-            alive = {name: stack.enter_context(Process("host.py", PEERS[name])) for name in names}
+            # Peers leave files behind; avlab runs as it would anywhere.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True))
+            stack.callback(end_all)
+            alive = {
+                name: stack.enter_context(
+                    Process("host.py", PEERS[name], folder=None if name in table.AVLAB else folder)
+                )
+                for name in names
+            }
             for name in names:
                 try:
                     self.about[name] = alive[name].answer(START_SECONDS)

@@ -14,9 +14,8 @@ from avlab.core.clock import monotonic
 
 class Contender(Basic):
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="dask-", ignore_cleanup_errors=True)
         self.cluster = LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None, local_directory=self.folder.name
+            n_workers=1, threads_per_worker=1, dashboard_address=None, local_directory=tempfile.gettempdir()
         )
         self.client = Client(self.cluster)
         self.actor = self.client.submit(Echo, actor=True).result()
@@ -38,4 +37,3 @@ class Contender(Basic):
     def close(self) -> None:
         self.client.close()
         self.cluster.close()
-        self.folder.cleanup()

@@ -12,8 +12,7 @@ from echo import Basic, Echo, window_for, windowed
 
 class Contender(Basic):
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="ipp-", ignore_cleanup_errors=True)
-        os.environ["IPYTHONDIR"] = self.folder.name
+        os.environ["IPYTHONDIR"] = tempfile.gettempdir()
         self.cluster = ipyparallel.Cluster(n=1, log_level=40)
         self.client = self.cluster.start_and_connect_sync(activate=False)
         self.view = self.client[0]
@@ -41,4 +40,3 @@ class Contender(Basic):
     def close(self) -> None:
         self.client.close()
         self.cluster.stop_cluster_sync()
-        self.folder.cleanup()

@@ -15,14 +15,13 @@ from avlab.core.clock import monotonic
 class Contender(Basic):
     def __init__(self) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self.folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         ray.init(
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
             object_store_memory=1 << 30,
-            _temp_dir=self.folder.name,
+            _temp_dir=tempfile.gettempdir(),
         )
         self.actor = ray.remote(Echo).remote()
         self.about = f"Ray {ray.__version__}"
@@ -44,4 +43,3 @@ class Contender(Basic):
 
     def close(self) -> None:
         ray.shutdown()
-        self.folder.cleanup()
