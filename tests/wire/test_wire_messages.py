@@ -169,7 +169,7 @@ LIMITS = st.dictionaries(st.sampled_from(["memory", "scratch", "output"]), st.in
 )
 FAILURES = st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, NUMBERS)
 TICKS = st.integers(-(1 << 63), (1 << 63) - 1)
-BASES = st.fractions(Fraction(1, 1 << 40), 1 << 40, max_denominator=1 << 40)
+BASES = st.builds(Fraction, st.integers(1, 1 << 62), st.integers(1, 1 << 62))
 INPUTS = st.builds(
     ItemMessage,
     NUMBERS,
