@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from avlab.core.clock import Clock, monotonic
@@ -112,6 +113,18 @@ class Caller:
                 raise
         self._find_out()
         return True
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Small inputs that are submitted within travel together. Raises SessionError."""
+        self._link.hold()
+        try:
+            yield
+        finally:
+            try:
+                self._link.flush()
+            except LinkClosed:
+                self._find_out()
 
     def _number(self, exchange: Exchange, message: ItemMessage, parent: Item | None) -> None:
         self._bank.number(message)

@@ -37,10 +37,14 @@ class Feed:
         exchange = self.exchange
         if not self._own_thread:
             # Without an input of its own under way nothing would wake the consumer when others make room.
-            while not self._send() and not exchange.open and not exchange.arrived:
+            while not self._send_together() and not exchange.open and not exchange.arrived:
                 self._caller.wait(exchange, self._has_room)
         if self._error is not None and exchange.complete and not exchange.open and not exchange.arrived:
             raise self._error
+
+    def _send_together(self) -> bool:
+        with self._caller.together():
+            return self._send()
 
     def _run(self) -> None:
         try:

@@ -17,6 +17,12 @@ class Link(Protocol):
     def send(self, message: Message) -> None:
         """Hand a message over; blocks while the other side does not read. Raises LinkClosed."""
 
+    def hold(self) -> None:
+        """More messages follow at once: small ones may wait for `flush` and travel together."""
+
+    def flush(self) -> None:
+        """Send what is held, if anything. Raises LinkClosed."""
+
     def recv(self, timeout: float | None = None) -> Message:
         """The next message. Raises TimeoutError after ``timeout`` seconds, LinkClosed (or a SessionError with the reason)
         at the end."""

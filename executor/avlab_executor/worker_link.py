@@ -69,6 +69,12 @@ class WorkerLink:
             self._ring()
         self._link.send(message)
 
+    def hold(self) -> None:
+        self._link.hold()
+
+    def flush(self) -> None:
+        self._link.flush()
+
     def wake(self) -> None:
         self._woken = True
         self._ring()

@@ -30,6 +30,7 @@ OPTIONS = (
 )
 _BLOB_PART = 1 << 20
 _WAITING = 256
+_SMALL = 8 << 10
 
 
 class Outbox:
@@ -38,7 +39,7 @@ class Outbox:
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
-        self._ended = False
+        self._ended = self._holding = False
 
     def put(self, data: bytes) -> None:
         """Add an encoded batch; waits while too many wait. Raises LinkClosed."""
@@ -48,6 +49,17 @@ class Outbox:
             if self._ended:
                 raise LinkClosed("the link to the executor is closed")
             self._waiting.append(data)
+            if not self._holding or len(data) > _SMALL:
+                self._changed.notify_all()
+
+    def hold(self) -> None:
+        """Small batches that follow wait for `flush`."""
+        self._holding = True
+
+    def flush(self) -> None:
+        """What waits may go."""
+        self._holding = False
+        with self._changed:
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -87,6 +99,12 @@ class GrpcLink:
         self._call = method(self._outbox, metadata=metadata)
         self._reader = threading.Thread(target=self._read, name="avlab-grpc", daemon=True)
         self._reader.start()
+
+    def hold(self) -> None:
+        self._outbox.hold()
+
+    def flush(self) -> None:
+        self._outbox.flush()
 
     def send(self, message: Message) -> None:
         self._outbox.put(encode_batch([message]))

@@ -43,6 +43,12 @@ class InprocLink:
         except ChannelClosed:
             raise LinkClosed("the other side of the link is gone") from None
 
+    def hold(self) -> None:
+        return  # there is nothing to be saved
+
+    def flush(self) -> None:
+        return
+
     def recv(self, timeout: float | None = None) -> Message:
         try:
             return next(decode_batch(self._incoming.receive(timeout)))

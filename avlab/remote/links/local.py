@@ -17,6 +17,7 @@ from avlab.remote.shared_memory import Memory
 INLINE = 8 << 10
 """Payloads up to this many bytes go over the socket: copying them twice is cheaper than looking after a slot."""
 _CHUNK = 256 << 10
+_MAX_HELD = 64
 _MAX_PARTS = 64
 """Of one sendmsg; the system takes 1024 at most, and many small ones are cheaper joined."""
 
@@ -36,6 +37,8 @@ class LocalLink:
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._torn = False
+        self._holding = False
+        self._held: list[Buffer] = []
 
     def fileno(self) -> int:
         """The socket, to wait on; -1 when closed."""
@@ -55,9 +58,27 @@ class LocalLink:
                         message.slot = None
                     self._write(parts)
                     return
-            self._write(encode(message))
+            if self._holding and type(message) is ItemMessage and message.nbytes <= INLINE:
+                self._held += encode(message)
+                if len(self._held) < _MAX_HELD:
+                    return
+                self._write([])
+            else:
+                self._write(encode(message))
+
+    def hold(self) -> None:
+        self._holding = True
+
+    def flush(self) -> None:
+        self._holding = False
+        with self._sending:
+            if self._held:
+                self._write([])
 
     def _write(self, parts: list[Buffer]) -> None:
+        if self._held:
+            parts = [*self._held, *parts]
+            self._held = []
         if len(parts) > _MAX_PARTS:
             parts = [b"".join(parts)]
         try:
