@@ -25,6 +25,7 @@ from avlab_executor.relay import encoded, names_of, refusal, relay
 from avlab_executor.worker_link import WorkerLink
 
 INTERNAL = "an internal error of the executor: its log says more"
+_ENDING_SECONDS = 1.0  # a session that its caller has just closed still holds its place until its worker is gone
 _log = logging.getLogger("avlab.executor")
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
 _HEALTH = "grpc.health.v1.Health"
@@ -162,7 +163,7 @@ class Server:
             raise CodecError(f"a bundle of kind {request.bundle.kind.name} does not belong to this RPC")
         if request.tier == "process" and not self._config.allow_process:
             raise TierUnavailable("this executor does not run plain processes: it was started without --allow-process")
-        if not self._free.acquire(blocking=False):
+        if not self._free.acquire(timeout=_ENDING_SECONDS):
             raise Denied(f"all {self._config.sessions} sessions of this executor are in use: try again later")
         try:
             link = self._embedded.open(request, self._blobs.get(names_of(request.bundle)))
