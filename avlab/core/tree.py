@@ -63,7 +63,8 @@ class Values:
             return _as_json("tree", self._shrink(value, buffers, 0), buffers)
         if self._registry.find(kind) is None:
             if isinstance(value, bytearray | memoryview):
-                return "bytes", b"", (value,)
+                scattered = isinstance(value, memoryview) and not value.c_contiguous
+                return "bytes", b"", (bytes(value) if scattered else value,)
             if self._pickle is None and _base(value) is not kind:
                 buffers = []
                 return _as_json("tree", self._shrink(value, buffers, 0), buffers)
@@ -75,7 +76,10 @@ class Values:
     def decode(self, codec: str, meta: bytes, buffers: Sequence[Buffer]) -> Any:
         """The value. Raises CodecError; never runs code of the value unless unpickling was allowed."""
         if codec == "json":
-            return _parse(meta if meta else bytes(buffers[-1]) if buffers else b"")
+            value = _parse(meta if meta else bytes(buffers[-1]) if buffers else b"")
+            if type(value) not in PLAIN:
+                raise CodecError("codec 'json' is for one plain value, not for a container")
+            return value
         if codec == "bytes":
             if len(buffers) != 1:
                 raise CodecError("codec 'bytes' needs one buffer")
@@ -124,8 +128,11 @@ class Values:
             return ["complex", value.real, value.imag]
         if is_dataclass(kind) and self._pickle is None:
             name = class_name(kind)
-            state = {f.name: self._shrink(getattr(value, f.name), buffers, down) for f in fields(value)}
-            return ["dataclass", name, state]
+            try:
+                state = {f.name: getattr(value, f.name) for f in fields(value)}
+            except AttributeError as error:
+                raise CodecError(f"dataclass {name} lacks the value of a field: {error}") from None
+            return ["dataclass", name, {k: self._shrink(v, buffers, down) for k, v in state.items()}]
         codec, meta, own = self.encode(value)
         start = len(buffers)
         buffers.extend(own)
@@ -146,7 +153,8 @@ class Values:
                 raise CodecError("a tree as the leaf of a tree")
             return self.decode(codec, meta.encode("latin-1"), leaves.take(start, count))
         if tag == "complex":
-            return complex(*rest)
+            real, imaginary = rest
+            return complex(real, imaginary)
         if tag == "self":
             return self.itself
         if tag == "NotImplemented":

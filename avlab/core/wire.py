@@ -92,7 +92,14 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
             buffers, size = (), 0
     else:
         data = message.data if isinstance(message, Blob | Log | Signal) else b""
-        buffers, size = (data,) if data else (), len(data)
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        buffers = (data,) if size else ()
+        most = MAX_ITEM if _FIELDS[type(message)][0] in _LARGE else MAX_HEADER
+        if len(body) > MAX_HEADER or size > most:
+            raise ItemTooLarge(
+                f"{type(message).__name__} with {len(body)} bytes of header and {size} of data exceeds the limit of "
+                f"{MAX_HEADER} and {most} bytes"
+            )
     head = _ONE_BYTE[_FIELDS[type(message)][0] << 3 | 2] + _varint(len(body))
     tail = _ONE_BYTE[_PAYLOAD_TAG] + _varint(size) if size else b""
     total = len(head) + len(body) + len(tail) + size
@@ -208,7 +215,7 @@ def _parse(view: memoryview) -> Message:
                 payload = view[position:end]
             elif number:
                 raise CodecError("a message of two kinds")
-            elif tag & 0x87 != 2:
+            elif tag & 0x87 != 2 or tag < 8:
                 raise CodecError(f"byte {tag:#x} where a field of a message should begin")
             else:
                 number, body = tag >> 3, view[position:end]

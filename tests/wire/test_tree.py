@@ -1,0 +1,185 @@
+"""Trees of plain values at their edges: views, half-made dataclasses, text that looks like tags, hostile trees."""
+
+import json
+import random
+import tracemalloc
+from dataclasses import dataclass, field
+
+import pytest
+
+from avlab.core.errors import CodecError
+from avlab.core.message import ItemMessage
+from avlab.core.tree import MAX_DEPTH, Values, class_name
+from avlab.core.wire import decode_batch, encode_batch
+
+TAGS = ["list", "tuple", "set", "frozenset", "dict", "complex", "self", "NotImplemented", "dataclass", "leaf"]
+
+
+@dataclass
+class Pair:
+    left: object
+    right: object = field(init=False)
+
+
+def over_the_wire(value, far: Values | None = None):
+    codec, meta, buffers = Values().encode(value)
+    (message,) = decode_batch(encode_batch([ItemMessage(1, codec=codec, meta=meta, buffers=buffers)]))
+    return (far or Values()).decode(message.codec, message.meta, message.buffers)
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_data_that_looks_like_a_tag_stays_data(tag) -> None:
+    for value in (
+        [tag],
+        [tag, 1],
+        [[tag, "bytes", "", 0, 1]],
+        {tag: [tag]},
+        {1: [tag]},
+        (tag, [tag, {}]),
+        {(tag, tag)},
+    ):
+        assert over_the_wire(value) == value
+
+
+@pytest.mark.parametrize("wrap", [lambda view: view, lambda view: [view], lambda view: {"a": (view,)}], ids=range(3))
+def test_scattered_views_travel_as_their_bytes(wrap) -> None:
+    view = memoryview(b"abcdef")[::2]
+    assert over_the_wire(wrap(view)) == wrap(b"ace")
+    assert over_the_wire(wrap(memoryview(b"abcdef")[::-1])) == wrap(b"fedcba")
+
+
+def test_views_of_words_travel_as_their_bytes() -> None:
+    assert over_the_wire(memoryview(b"abcdefgh").cast("I")) == b"abcdefgh"
+    assert over_the_wire([memoryview(b"abcdef").cast("B", (2, 3))]) == [b"abcdef"]
+
+
+def test_a_dataclass_that_lacks_a_value_is_refused() -> None:
+    for value in (Pair(1), [Pair(1)], {"a": Pair(Pair(2))}):
+        with pytest.raises(CodecError, match=r"Pair lacks the value of a field: .*right"):
+            Values().encode(value)
+
+
+def test_a_broken_codec_inside_of_a_dataclass_is_not_mistaken_for_a_lacking_field() -> None:
+    pair = Pair(1)
+    pair.right = object()
+    with pytest.raises(CodecError, match=r"builtins\.object cannot travel"):
+        Values().encode(pair)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"{}", b"[1,[2]]", b'{"a":1}', b"[" * 900 + b"]" * 900])
+def test_plain_json_holds_no_containers(text) -> None:
+    """They would come in untagged, and deeper than anything that is sent."""
+    leaf = json.dumps(["list", ["leaf", "json", text.decode(), 0, 0]]).encode()
+    for codec, meta, buffers in (("json", text, []), ("json", b"", [text]), ("tree", leaf, [])):
+        with pytest.raises(CodecError, match="container"):
+            Values().decode(codec, meta, buffers)
+
+
+def test_not_implemented_stays_what_it_is() -> None:
+    assert over_the_wire(NotImplemented) is NotImplemented
+    assert over_the_wire([NotImplemented])[0] is NotImplemented
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        [],
+        [[]],
+        [None],
+        [["list"]],
+        [{}],
+        ["list", []],
+        ["nothing"],
+        ["LIST", 1],
+        ["dict", 1],
+        ["dict", ["list"], 1],
+        ["set", ["list"]],
+        ["frozenset", {}],
+        ["complex"],
+        ["complex", "1e5j"],
+        ["complex", "x", 1],
+        ["complex", 1, 2, 3],
+        ["complex", 10**400, 0],
+        ["dataclass"],
+        ["dataclass", "x:Y", {}],
+        ["dataclass", ["x"], {}],
+        ["dataclass", 5, {}],
+        ["dataclass", class_name(Pair), []],
+        ["dataclass", class_name(Pair), {}],
+        ["dataclass", class_name(Pair), {"left": 1, "right": 2, "__class__": 3}],
+        ["leaf"],
+        ["leaf", "bytes", "", 0],
+        ["leaf", "bytes", "", 0, 2],
+        ["leaf", "bytes", "", 1, 1],
+        ["leaf", "bytes", "", -1, 1],
+        ["leaf", "bytes", "", 0, -1],
+        ["leaf", "bytes", "", 0, 1 << 70],
+        ["leaf", "bytes", "", 0, 1.0],
+        ["leaf", "bytes", "", None, None],
+        ["leaf", "bytes", "", "0", "1"],
+        ["leaf", "bytes", 5, 0, 1],
+        ["leaf", "json", "\u20ac", 0, 0],
+        ["leaf", "tree", "1", 0, 0],
+        ["leaf", "pickle", "", 0, 1],
+        ["leaf", [], "", 0, 1],
+        ["leaf", {}, "", 0, 1],
+        ["leaf", None, "", 0, 1],
+        ["leaf", "", "", 0, 1],
+        ["list", ["leaf", "bytes", "", 0, 1], ["leaf", "bytes", "", 0, 1]],
+    ],
+    ids=json.dumps,
+)
+def test_hostile_trees_are_refused(tree) -> None:
+    values = Values(classes={class_name(Pair): Pair})
+    for node in (tree, {"k": tree}, ["tuple", tree]):
+        with pytest.raises(CodecError):
+            values.decode("tree", json.dumps(node).encode(), [b"data"])
+
+
+@pytest.mark.parametrize("opening", ['["list",', '["tuple",', '["dict",1,', '{"k":'])
+def test_nesting_is_bounded_where_it_is_read(opening) -> None:
+    closing = "}" if opening[0] == "{" else "]"
+    deepest = f"{opening * MAX_DEPTH}1{closing * MAX_DEPTH}".encode()
+    Values().decode("tree", deepest, [])
+    for depth in (MAX_DEPTH + 1, 900, 50_000):
+        with pytest.raises(CodecError):
+            Values().decode("tree", f"{opening * depth}1{closing * depth}".encode(), [])
+
+
+def test_random_trees_are_values_or_a_codec_error() -> None:
+    dice = random.Random(2)
+    values = Values(classes={class_name(Pair): Pair})
+    words = [*TAGS, "bytes", "json", "numpy.ndarray", "tree", class_name(Pair), "", 0, 1, -1, 2.5, None, True]
+
+    def tree(depth: int):
+        shape = dice.random()
+        if depth > 4 or shape < 0.3:
+            return dice.choice(words)
+        if shape < 0.45:
+            return {dice.choice(["left", "right", "k"]): tree(depth + 1) for _ in range(dice.randrange(3))}
+        return [dice.choice(TAGS), *[tree(depth + 1) for _ in range(dice.randrange(5))]]
+
+    made = 0
+    for _ in range(6000):
+        text = json.dumps(tree(0)).encode()
+        if dice.random() < 0.2:
+            text = text[: dice.randrange(len(text))]
+        try:
+            values.decode("tree", text, [b"one", b"two"])
+            made += 1
+        except CodecError:
+            continue
+    assert 0 < made < 6000
+
+
+def test_one_buffer_named_many_times_fills_no_memory() -> None:
+    leaf = '["leaf","bytes","",0,1]'
+    text = f'["list",{",".join([leaf] * 1000)}]'.encode()
+    big = bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CodecError, match="out of order"):
+            Values().decode("tree", text, [big])
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
