@@ -181,7 +181,7 @@ def _mirrored(kind: type, builtin: str, message: str) -> Any:
     cls = _mirrors.get((kind, builtin))
     if cls is None:
         cls = _mirrors[kind, builtin] = _mirror(kind, builtin)
-    error: Any = cls.__new__(cls)
+    error = cls(message)
     error.args = (message,)
     return error
 
@@ -193,9 +193,15 @@ def _mirror(kind: Any, builtin: str) -> Any:
     try:
         # str() of KeyError quotes and of UnicodeDecodeError needs fields: show the message as it is.
         bases: tuple[Any, ...] = (kind, base)
-        return type(builtin, bases, {"__module__": "avlab", "__str__": _message})
-    except TypeError:
+        cls = type(builtin, bases, {"__module__": "avlab", "__init__": _nothing, "__str__": _message})
+        cls("")
+        return cls
+    except TypeError:  # its layout does not go with ours, or it cannot be made of a message alone
         return kind
+
+
+def _nothing(error: BaseException, *_: Any) -> None:
+    """Some exceptions want more than a message to be made."""
 
 
 def _message(error: BaseException) -> str:

@@ -149,12 +149,15 @@ class WorkerLink:
             self._poll.unregister(fd)
         self._count(size)
 
-    def _received(self, message: Message) -> Message:
+    def _received(self, message: Message) -> Message | None:
+        """The message as it may be passed on; None if it exceeds what the worker may say."""
         if type(message) is ItemMessage:
             self._since = None
             if message.failure is not None:
                 _credible(message.failure)
             self._count(message.nbytes)
+            if self._end is not None and self._output_left is not None and self._output_left < 0:
+                return None
             if message.last:
                 self._deadlines.finished()
             self._printed.settle()

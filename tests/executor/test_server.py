@@ -13,8 +13,10 @@ import grpc
 import psutil
 import pytest
 import remote_objects as far
-from conftest import served, until
+from avlab_executor.blobs import BlobStore
+from avlab_executor.server import Server, ServerConfig
 from remote_objects import Callee
+from serving import served, until
 
 import avlab
 from avlab import _pb as pb
@@ -23,8 +25,6 @@ from avlab.core.message import Blob, Bundle, BundleKind, Credit, Failure, ItemMe
 from avlab.core.wire import decode_batch, decode_names, encode_batch, encode_names
 from avlab.remote import bundle
 from avlab.remote.links.grpc import OPTIONS, SERVICE
-from avlab_executor.blobs import BlobStore
-from avlab_executor.server import Server, ServerConfig
 
 METHODS = [(method.name, method.client_streaming, method.server_streaming) for method in pb.SERVICE.methods]
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -228,7 +228,7 @@ def test_requests_that_are_none(channel, server, name, request_) -> None:
         assert isinstance(answer, Failure)
         assert answer.kind or answer.reason
     except grpc.RpcError as error:
-        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert until(lambda: server._embedded.describe().sessions == 0)
 
 
@@ -509,9 +509,8 @@ def test_fifty_sessions_leave_nothing_behind(local, remote) -> None:
         for _ in range(50):
             use()
         # Workers that wait come and go; nothing may grow with the number of sessions.
-        assert until(lambda: all(sum((held(p) - s).values()) <= 6 for p, s in zip(pids, settled, strict=True))), [
-            held(pid) - before for pid, before in zip(pids, settled, strict=True)
-        ]
+        for pid, before in zip(pids, settled, strict=True):
+            assert until(lambda pid=pid, before=before: sum((held(pid) - before).values()) <= 6), held(pid) - before
         assert scratch() <= folders + 2
 
 

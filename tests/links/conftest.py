@@ -1,7 +1,5 @@
 """Every link there is, each to a real executor: in memory, embedded, and a server in a process of its own."""
 
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,28 +13,16 @@ HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)  # what the tests run on the other bank lies beside them
 
+from serving import served  # noqa: E402  it lies there
+
 LINKS = ("inproc", "local", "grpc")
-
-
-@contextmanager
-def served(*options: str) -> Iterator[str]:
-    """The URL of ``avlab executor serve`` on a free port."""
-    command = [sys.executable, "-m", "avlab", "executor", "serve", "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("serving "), process.stderr.read()
-        yield line.split()[1].rstrip(",")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
 
 
 @contextmanager
 def connected(link: str) -> Iterator[avlab.Executor]:
     """An executor at the other end of a link of this kind."""
     if link == "grpc":
-        with served() as url, avlab.connect(url) as executor:
+        with served() as (url, _), avlab.connect(url) as executor:
             yield executor
     else:
         with avlab.connect(f"{link}:") as executor:

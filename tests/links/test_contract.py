@@ -1,5 +1,6 @@
 """One contract for every link: in memory, embedded executor, gRPC."""
 
+import builtins
 import gc
 import threading
 from fractions import Fraction
@@ -110,6 +111,18 @@ def test_an_error_is_the_builtin_that_it_was(open_session, kind) -> None:
     assert caught.value.type_name == kind
     assert "of the user" in str(caught.value)
     assert session.call("add", 1) == 2
+
+
+def test_every_builtin_error_can_arrive(open_session) -> None:
+    session = open_session(Callee())
+    kinds = [name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 50
+    for kind in {*kinds} - {"ExceptionGroup", "UnicodeDecodeError", "UnicodeEncodeError", "UnicodeTranslateError"}:
+        with pytest.raises(RemoteError, match="of the user") as caught:
+            session.call("fail", kind, "of the user")
+        assert caught.value.type_name == getattr(builtins, kind).__name__
+        if kind not in ("Exception", "StopIteration", "StopAsyncIteration"):
+            assert isinstance(caught.value, getattr(builtins, kind))
 
 
 def test_the_remote_traceback_shows_the_users_lines_and_none_of_ours(open_session) -> None:
