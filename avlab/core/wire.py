@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from avlab import _pb as pb
+import avlab._pb as pb
 from avlab.core.errors import CodecError, ItemTooLarge
 from avlab.core.message import (
     MAX_ITEM,

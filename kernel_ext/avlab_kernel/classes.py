@@ -11,7 +11,7 @@ from avlab.core.node import Node, bind_parameters
 
 from .home import Arguments, Home
 from .kinds import Kind, check_value_type, defined, is_value_type, kind_of, signature
-from .operators import attribute, stub
+from .operators import attribute, forwarder
 from .proxy import STATE, Remote, handle_of
 from .shared import Shared, instance
 from .tracebacks import CannotBeRemote, WrongArguments
@@ -122,7 +122,7 @@ def _namespace(kind: Kind) -> dict[str, Any]:
         del namespace[name]
     hashing = inspect.getattr_static(kind.original, "__hash__")
     if hashing is not object.__hash__:
-        namespace["__hash__"] = None if hashing is None else stub("__hash__", hashing, handle_of)
+        namespace["__hash__"] = None if hashing is None else forwarder("__hash__", hashing, handle_of)
     if hasattr(kind.original, "__del__"):
         namespace["__del__"] = lambda self: None
     return namespace
@@ -140,7 +140,7 @@ def _forwarded(name: str, value: Any, kind: Kind) -> Any:
         return Shared(name, value)
     if hasattr(value, "__get__"):
         method = callable(value) or isinstance(value, functools.partialmethod)
-        return stub(name, value, handle_of) if method else attribute(name, value, handle_of)
+        return forwarder(name, value, handle_of) if method else attribute(name, value, handle_of)
     return Shared(name, value) if callable(value) else None
 
 

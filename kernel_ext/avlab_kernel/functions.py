@@ -15,7 +15,7 @@ from avlab.remote.construct import same
 from . import nodes
 from .handle import Handle
 from .home import Home
-from .operators import stub
+from .operators import forwarder
 
 
 class RemoteFunction:
@@ -33,7 +33,7 @@ class RemoteFunction:
         # A node calls it through ``process``, everybody else through ``function``: one session serves both.
         self._node = _as_node(original)
         self._handle = Handle(home, name, name, lambda: home.function(original, self._node is not None))
-        self._call = stub("__call__" if self._node is None else "function", original, self._find)
+        self._call = forwarder("__call__" if self._node is None else "function", original, self._find)
         home.desk.adopt(self, self._handle)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -7,16 +7,23 @@ import contextlib
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from avlab.core.clock import monotonic
 from avlab.core.errors import AvlabError, RemoteError, SessionError
 
-if TYPE_CHECKING:
-    from .home import Home
-
 KEEP_ALIVE = 0.1
 """Seconds between wake-ups of a loop that awaits a remote call: an idle loop does not notice the stop button."""
+
+
+class Opener(Protocol):
+    """Where sessions are opened: the home of a cell's definitions."""
+
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def desk(self) -> Any: ...
+    def open(self, handle: Handle, target: object) -> Any: ...
 
 
 class Itself:
@@ -33,7 +40,7 @@ class Handle:
     raises SessionError that says why.
     """
 
-    def __init__(self, home: Home, name: str, made: str, make: Callable[[], object]) -> None:
+    def __init__(self, home: Opener, name: str, made: str, make: Callable[[], object]) -> None:
         self.home, self.name, self.made = home, home.label or name, made
         self.feed = home.desk.outputs.feed(self.name)
         self._make = make

@@ -1,4 +1,4 @@
-"""How the attributes of a class are forwarded: one stub per method, of the same shape and signature as the original."""
+"""How the attributes of a class are forwarded: one forwarder per method, of the same shape and signature as the original."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avlab.core.errors import RemoteError
 from .handle import Handle, stops_iteration
 
 Find = Callable[[Any, str], Handle]
-"""The handle of the instance (or class) that a stub was called on; raises TypeError for anything else."""
+"""The handle of the instance (or class) that a forwarder was called on; raises TypeError for anything else."""
 
 _REFLECTED = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
 _BITWISE = ("lshift", "rshift", "and", "xor", "or")
@@ -21,7 +21,7 @@ BINARY = {f"__{side}{name}__" for name in (*_REFLECTED, *_BITWISE) for side in (
 }
 
 
-def stub(name: str, original: Any, find: Find) -> Any:
+def forwarder(name: str, original: Any, find: Find) -> Any:
     """A function that calls ``name`` over there. Coroutine and generator functions stay what they are."""
     function = original.func if isinstance(original, functools.partialmethod) else inspect.unwrap(original)
     if name in BINARY:

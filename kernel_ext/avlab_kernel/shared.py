@@ -13,7 +13,7 @@ from avlab.remote.construct import Construct
 from .handle import Handle
 from .home import SourceHome
 from .kinds import Kind
-from .operators import stub
+from .operators import forwarder
 from .proxy import STATE, handle_of
 from .tracebacks import CannotBeRemote
 
@@ -26,8 +26,8 @@ class Shared:
     def __init__(self, name: str, original: Any) -> None:
         self._function = getattr(original, "__func__", original)
         self._name = name
-        self._instance = stub(name, self._function, handle_of)
-        self._class = stub(PREFIX + name, self._function, _shared_handle)
+        self._instance = forwarder(name, self._function, handle_of)
+        self._class = forwarder(PREFIX + name, self._function, _shared_handle)
         self._class.__name__ = name
         self.__doc__ = getattr(original, "__doc__", None)
 
