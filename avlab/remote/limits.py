@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from avlab.core.errors import ConfigError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_MOST = {"seconds": 10**6, "count": 1 << 20, "bytes": 1 << 62}  # further than clocks, kernels and the wire count
+_COUNTS, _BYTES = ("processes", "open_files"), ("memory", "scratch", "output")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
 
 
@@ -28,7 +30,7 @@ class Limits:
     session_timeout: wall seconds from open to close. processes: tasks (processes and threads together, as Linux counts
     them); None denies fork and exec but allows threads. open_files: descriptors.
 
-    Raises ConfigError for a value that is not positive or not a number.
+    Raises ConfigError for a value that is not positive, not a number or beyond 10**6 s, 2**20 pieces or 2**62 bytes.
     """
 
     memory: int | None = None
@@ -41,7 +43,7 @@ class Limits:
     output: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("memory", "scratch", "output"):
+        for name in _BYTES:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, parse_size(value))
@@ -51,6 +53,11 @@ class Limits:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ConfigError(f"limit {field.name}={value!r} must be a positive number")
+            unit = "count" if field.name in _COUNTS else "bytes" if field.name in _BYTES else "seconds"
+            if value > _MOST[unit]:
+                raise ConfigError(f"limit {field.name}={value!r} is beyond {_MOST[unit]}: leave it out to have none")
+            if field.name in _COUNTS and not isinstance(value, int):
+                raise ConfigError(f"limit {field.name}={value!r} must be a whole number")
 
     def given(self) -> dict[str, int | float]:
         """The limits that were set, by name."""
