@@ -475,7 +475,7 @@ def test_a_server_that_is_killed_is_noticed(tmp_path) -> None:
         process.kill()
         with pytest.raises(avlab.SessionError) as caught:
             session.call("sleep", 30)
-        assert caught.value.first_undelivered == 1
+        assert caught.value.first_undelivered == 2
         with pytest.raises(avlab.ConnectError):
             executor.open(Callee())
         assert until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))

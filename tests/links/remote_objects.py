@@ -64,6 +64,10 @@ class Callee:
         self.count += 1
         return self.count
 
+    def increase_by(self, number: int) -> int:
+        self.count += number
+        return self.count
+
     def total(self) -> int:
         return self.count
 

@@ -147,6 +147,7 @@ class Cuts(RuleBasedStateMachine):
         """From any state everything that was given comes through."""
         if self.resuming:
             self.resume(breaks_again=False, stale=False)
+        self.near.send(Credit(self.caller.acked))  # what was taken without a word
         for _ in range(10 * (len(self.made) + self.given + 10)):
             self.host_receives()
             if self.work and self.host.room:
