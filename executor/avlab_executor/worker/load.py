@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import difflib
 import hashlib
 import importlib
 import json
@@ -12,19 +11,16 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from avlab.core.errors import BundleError, UnknownNode
+from avlab.core.errors import BundleError
 from avlab.core.message import Bundle, BundleKind, File
+from avlab.core.registry import registered
 from avlab.remote.construct import Construct
 from avlab.remote.manifest import MAX_FILES, MODULES, check_files, check_sha, check_versions, target
-
-NODES = "avlab.nodes"
-"""Entry-point group of registered nodes."""
 
 
 def load(bundle: Bundle, blobs: Mapping[str, bytes | memoryview], scratch: Path) -> object:
@@ -121,16 +117,11 @@ def _check_shadow(top: str, modules: list[File], contents: Mapping[str, bytes | 
 
 
 def _node(bundle: Bundle) -> object:
-    entries = {e.name: e for e in metadata.entry_points(group=NODES)}
-    entry = entries.get(bundle.name)
-    if entry is None:
-        close = difflib.get_close_matches(bundle.name, entries, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(entries)) or 'none'}"
-        raise UnknownNode(f"the executor has no node {bundle.name!r}: {hint}")
     config = json.loads(bytes(bundle.config) or b"{}")
     if not isinstance(config, dict):
         raise BundleError(f"the parameters of node {bundle.name!r} are not a JSON object")
-    return entry.load()(**config)
+    node: object = registered(bundle.name)(**config)
+    return node
 
 
 def _execute(blob: bytes | memoryview) -> object:

@@ -12,17 +12,22 @@ import avlab_executor
 from avlab.core.codec import registry
 from avlab.core.errors import BundleError, LinkClosed
 from avlab.core.message import Blob, Open
+from avlab.core.registry import registered_nodes
 from avlab.core.tree import Values
 from avlab.remote.failure import describe
 from avlab.remote.host import Host
 from avlab.remote.links.local import LocalLink
+from avlab.remote.manifest import cloudpickle_version
 from avlab.remote.shared_memory import Memory, Region
 from avlab_executor.newborn import Descriptors
 from avlab_executor.worker import load, output
 
 MAX_BLOBS = 1 << 30
 
-registry.load_all()  # once, in the zygote: a worker's first item shall not wait for it
+# Once, in the zygote: a worker shall not look for what is installed while somebody waits.
+registry.load_all()
+registered_nodes()
+cloudpickle_version()
 
 
 def main(descriptors: Descriptors) -> None:
