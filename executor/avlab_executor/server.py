@@ -27,6 +27,8 @@ from avlab_executor.worker_link import WorkerLink
 INTERNAL = "an internal error of the executor: its log says more"
 _ENDING_SECONDS = 1.0  # a session that its caller has just closed still holds its place until its worker is gone
 _log = logging.getLogger("avlab.executor")
+OPEN_SECONDS = 10.0
+"""How long a stream may say nothing before its Open: each holds one of the server's threads."""
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
 _HEALTH = "grpc.health.v1.Health"
 _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0))
@@ -141,13 +143,23 @@ class Server:
     def _guarded_stream(self, *kinds: BundleKind) -> Callable[[Any, Any], Iterator[bytes]]:
         def handle(requests: Any, context: Any) -> Iterator[bytes]:
             self._authorise(context)
+            silent = threading.Timer(OPEN_SECONDS, context.cancel)
+            silent.daemon = True
+            silent.start()
+
+            def start(request: Open) -> WorkerLink:
+                silent.cancel()
+                return self._start(request, kinds)
+
             try:
-                yield from relay(requests, lambda request: self._start(request, kinds))
+                yield from relay(requests, start)
             except Exception:
                 if not context.is_active():
                     raise
                 _log.exception("an internal error")
                 context.abort(grpc.StatusCode.INTERNAL, INTERNAL)
+            finally:
+                silent.cancel()
 
         return handle
 

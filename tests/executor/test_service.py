@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import av
+import grpc
 import numpy as np
 import psutil
 import pytest
@@ -340,3 +341,22 @@ def test_the_command_takes_a_token_from_a_file_and_shows_it_nowhere(tmp_path) ->
         out, err = process.communicate(timeout=20)
         assert process.returncode == 0
     assert "swordfish" not in out + err + status.stdout + status.stderr
+
+
+def test_a_stream_that_never_opens_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avlab_executor.server.OPEN_SECONDS", 0.2)
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait()
+        yield from ()
+
+    with Server(ServerConfig(port=0, sessions=1, warm=1)) as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            call = channel.stream_stream("/avlab.v1.Executor/StreamObject")(silence(), timeout=20)
+            with pytest.raises(grpc.RpcError) as ended:
+                next(call)
+            assert ended.value.code() is grpc.StatusCode.CANCELLED
+            never.set()
+        with avlab.connect(f"grpc://127.0.0.1:{server.port}") as executor, executor.open(Far()) as session:
+            assert session.call("twice", 2) == 4
