@@ -172,7 +172,7 @@ class Credit:
 
 @dataclass(slots=True)
 class Signal:
-    """CANCEL the inputs of these numbers; INTERRUPT user code; SET parameters (JSON in ``data``)."""
+    """CANCEL the inputs of these numbers; INTERRUPT user code that runs for them (none: any); SET parameters (JSON in ``data``)."""
 
     kind: SignalKind
     inputs: Sequence[int] = ()

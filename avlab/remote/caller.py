@@ -18,6 +18,7 @@ from avlab.core.item import Item
 from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Mode, Signal, SignalKind
 from avlab.remote.delivery import CallerBank
 from avlab.remote.failure import restore
+from avlab.remote.interrupts import NOTICE, Lock, exposed
 from avlab.remote.link import Link
 from avlab.remote.twins import consumer
 
@@ -25,8 +26,8 @@ IN_FLIGHT = 12 << 20
 """Payload bytes that may be under way: more would fall out of the processor's cache before it is read again."""
 COOPERATIVE, FORCED = 0.3, 1.2
 """Seconds that a cancellation, and then a SIGINT, have before the next harder step; together under 2 s."""
-NOTICE = 0.5
-"""Seconds after which a wait begins anew: an interrupt that came in the instant before it would else go unnoticed."""
+TRIES = 3
+"""How often a SIGINT is sent in its time."""
 END_SECONDS = 1.0
 """How long a session may take to close."""
 
@@ -58,7 +59,7 @@ class Caller:
 
     def __init__(self, link: Link, bank: CallerBank, observer: Observer, clock: Clock = monotonic) -> None:
         self._link, self._bank, self._observer, self._clock = link, bank, observer, clock
-        self._sending = threading.Lock()
+        self._sending = Lock()
         self._turn = threading.Condition()
         self._reader: Exchange | None = None
         self._waiters = 0
@@ -177,8 +178,9 @@ class Caller:
                 while self._reader is not None and not ready() and not exchange.cancelled:
                     self._waiters += 1
                     try:
-                        if not turn.wait(left) and until is not None:
-                            break
+                        with exposed:
+                            if not turn.wait(left) and until is not None:
+                                break
                     finally:
                         self._waiters -= 1
                 if ready():
@@ -228,7 +230,7 @@ class Caller:
         dropped = self._leave(exchange)
         if self.error is not None or not (dropped or exchange.open):
             return
-        if not self._sending.acquire(blocking=False):
+        if not self._sending.acquire(timeout=0):
             # Another thread sends, or this one, if the garbage collector closes a forgotten iterator just now.
             threading.Thread(target=self._cancel, args=(exchange, dropped), name="avlab-cancel", daemon=True).start()
             return
@@ -265,11 +267,13 @@ class Caller:
         last.start()
         try:
             self._cancel(exchange, dropped)
-            if self._drained(exchange, COOPERATIVE) or not self._is_at_work(exchange):
+            if self._drained(exchange, COOPERATIVE) or not self._is_work_left():
                 return
-            self.signal(SignalKind.INTERRUPT)
-            if not self._drained(exchange, FORCED):
-                kill()
+            for _ in range(TRIES):  # one that comes in the instant before code begins to wait goes unnoticed there
+                self.signal(SignalKind.INTERRUPT, [n for n, e in list(self._exchanges.items()) if e.abandoned])
+                if self._drained(exchange, FORCED / TRIES):
+                    return
+            kill()
         except SessionError:
             return  # it ended by itself
         except KeyboardInterrupt:
@@ -277,8 +281,10 @@ class Caller:
         finally:
             last.cancel()
 
-    def _is_at_work(self, exchange: Exchange) -> bool:
-        return next(iter(self._exchanges.values()), None) is exchange
+    def _is_work_left(self) -> bool:
+        """Whether what the worker works on now is for nobody any more."""
+        first = next(iter(self._exchanges.values()), None)
+        return first is not None and first.abandoned
 
     def _drained(self, exchange: Exchange, seconds: float) -> bool:
         try:

@@ -69,6 +69,7 @@ class Host:
         self._bank = HostBank(request.session, window=request.window, inputs=INPUTS)
         self._waiting: deque[tuple[ItemMessage, int]] = deque()
         self._cancelled: set[int] = set()
+        self._interrupted: set[int] = set()
         self._looked = 0
         self._item: Item | None = None
         self._received = self._started = 0
@@ -91,10 +92,14 @@ class Host:
         )
 
     def interrupt(self) -> None:
-        """For a SIGINT handler: raise KeyboardInterrupt if user code runs now, else do nothing."""
+        """For a SIGINT handler: raise KeyboardInterrupt if user code runs now for an input that shall be interrupted."""
         if self._in_user_code:
             self._in_user_code = False
-            raise KeyboardInterrupt
+            self._look()
+            if self._bank.finished + 1 in self._interrupted:
+                self._interrupted = set()
+                raise KeyboardInterrupt
+            self._in_user_code = True
 
     def run(self) -> None:
         """Serve until the caller ends the session, breaks the protocol, or the link breaks. SystemExit of user code passes."""
@@ -259,6 +264,8 @@ class Host:
     def _signal(self, signal: Signal) -> None:
         if signal.kind is SignalKind.CANCEL:
             self._cancelled.update(n for n in signal.inputs if self._bank.finished < n <= self._bank.received)
+        elif signal.kind is SignalKind.INTERRUPT:
+            self._interrupted = set(signal.inputs) or {self._bank.finished + 1}
         elif signal.kind is SignalKind.SET:
             try:
                 given = json.loads(signal.data)

@@ -17,6 +17,7 @@ from avlab.remote.caller import Caller, Exchange
 from avlab.remote.delivery import CallerBank
 from avlab.remote.failure import restore
 from avlab.remote.feed import Feed
+from avlab.remote.interrupts import shielded
 from avlab.remote.link import Link
 from avlab.remote.statistics import Meter, SessionStatistics
 from avlab.remote.twins import aiterate, astream, in_thread, left_iterations
@@ -105,11 +106,13 @@ class Session:
             data = json.dumps(parameters).encode()
         except (TypeError, ValueError) as error:
             raise ConfigError(f"parameters must be plain data: {error}") from None
-        self._caller.signal(SignalKind.SET, data=data)
+        with shielded:
+            self._caller.signal(SignalKind.SET, data=data)
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the code that runs in the worker now."""
-        self._caller.signal(SignalKind.INTERRUPT)
+        with shielded:
+            self._caller.signal(SignalKind.INTERRUPT)
 
     def statistics(self) -> SessionStatistics:
         """Counts since the session was opened, percentiles of recent trips."""
@@ -125,16 +128,17 @@ class Session:
 
     def close(self) -> None:
         """End the session; its worker goes. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        going_on = self._caller.error is None
-        self._caller.fail(SessionClosed(f"session {self.name!r} is closed: open a new one"))
-        try:
-            if going_on:
-                self._caller.end()
-        finally:
-            self._link.close()
+        with shielded:
+            if self._closed:
+                return
+            self._closed = True
+            going_on = self._caller.error is None
+            self._caller.fail(SessionClosed(f"session {self.name!r} is closed: open a new one"))
+            try:
+                if going_on:
+                    self._caller.end()
+            finally:
+                self._link.close()
 
     async def acall(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """`call` for async code. Cancelling it interrupts the remote code, as the stop button does."""
@@ -193,19 +197,24 @@ class Session:
             self.on_log(log)
 
     def _call(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._ask(exchange, Mode.CALL, method, args, kwargs)
         try:
-            output = self._next(exchange)
-        except BaseException:
-            self._caller.abandon(exchange)
+            with shielded:
+                self._ask(exchange, Mode.CALL, method, args, kwargs)
+                output = self._caller.next_output(exchange)
+                try:
+                    return self._value(output)
+                finally:
+                    self._caller.delivered(output)
+        except (KeyboardInterrupt, Cancelled):
+            self._stop(exchange)
             raise
-        try:
-            return self._value(output)
         finally:
-            self._caller.delivered(output)
+            with shielded:
+                self._caller.abandon(exchange)
 
     def _iterate(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-        self._ask(exchange, Mode.ITERATE, method, args, kwargs)
+        with shielded:
+            self._ask(exchange, Mode.ITERATE, method, args, kwargs)
         return self._outputs(exchange, self._value, lambda: None)
 
     def _stream(self, exchange: Exchange, items: Iterable[Any]) -> Iterator[Any]:
@@ -220,30 +229,39 @@ class Session:
         while not self._caller.submit(exchange, message):
             self._caller.wait(exchange, lambda: self._caller.room_for(message.nbytes))
 
-    def _next(self, exchange: Exchange) -> ItemMessage:
-        try:
-            return self._caller.next_output(exchange)
-        except (KeyboardInterrupt, Cancelled):
+    def _stop(self, exchange: Exchange) -> None:
+        with shielded:
             self._caller.interrupt(exchange, self._kill)
-            raise
 
     def _outputs(
         self, exchange: Exchange, convert: Callable[[ItemMessage], Any], pump: Callable[[], None]
     ) -> Iterator[Any]:
         try:
-            pump()
-            while exchange.open or exchange.arrived or not exchange.complete:
-                output = self._next(exchange)
-                try:
-                    if output.codec or output.failure is not None:
-                        yield convert(output)
-                finally:
-                    self._caller.delivered(output)
-                    if output.last:
-                        exchange.parents.pop(output.input, None)
+            with shielded:
                 pump()
+            while exchange.open or exchange.arrived or not exchange.complete:
+                output = None
+                try:
+                    with shielded:
+                        output = self._caller.next_output(exchange)
+                        given = bool(output.codec) or output.failure is not None
+                        value = convert(output) if given else None
+                    if given:
+                        yield value
+                finally:
+                    with shielded:
+                        if output is not None:
+                            self._caller.delivered(output)
+                            if output.last:
+                                exchange.parents.pop(output.input, None)
+                with shielded:
+                    pump()
+        except (KeyboardInterrupt, Cancelled):
+            self._stop(exchange)
+            raise
         finally:
-            self._caller.abandon(exchange)
+            with shielded:
+                self._caller.abandon(exchange)
 
     def _result(self, output: ItemMessage, feed: Feed) -> Any:
         value = self._value(output)

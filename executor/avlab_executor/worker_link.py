@@ -11,6 +11,7 @@ from avlab.core import errors
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import CodecError, LimitExceeded, LinkClosed, SessionError, WorkerDied
 from avlab.core.message import Blob, Credit, Failure, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
+from avlab.remote.interrupts import exposed
 from avlab.remote.links.local import LocalLink
 from avlab.remote.shared_memory import Memory
 from avlab_executor.deadlines import Deadlines
@@ -63,6 +64,7 @@ class WorkerLink:
 
     def send(self, message: Message) -> None:
         if type(message) is Signal and message.kind is SignalKind.INTERRUPT:
+            self._link.send(message)  # says which inputs; the signal makes the worker read it
             self._worker.interrupt()
             return
         if type(message) is ItemMessage and self._deadlines.sent():
@@ -121,7 +123,8 @@ class WorkerLink:
         left = self._deadlines.left()
         limit = min((x for x in (timeout, left) if x is not None), default=None)
         counting, since = self._deadlines.counting, self._since or self._clock()
-        ready = self._poll.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
+        with exposed:
+            ready = self._poll.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
         if counting:
             self._since = self._clock()
             self._deadlines.waited(self._since - since)

@@ -145,6 +145,16 @@ class Callee:
         print("spinning")
         self.spin()
 
+    def say_and_sleep(self, text: str, seconds: float) -> str:
+        print(text, flush=True)
+        time.sleep(seconds)
+        return text
+
+    def one_then_spin(self):
+        yield 1
+        print("spinning", flush=True)
+        self.spin()
+
     def stubborn(self) -> None:
         print("spinning")
         while True:

@@ -24,7 +24,7 @@ class Gate:
     """Lets go who waits in `remote_objects.at_the_gate`, once they wait."""
 
     def __init__(self) -> None:
-        self.waiting = threading.Event()
+        self.waiting, self.passed = threading.Event(), threading.Event()
         self.opener: threading.Thread | None = None
 
     def on_log(self, log) -> None:
@@ -35,12 +35,15 @@ class Gate:
         def let_go() -> None:
             assert self.waiting.wait(20)
             session.interrupt()
+            while not self.passed.wait(1):  # the signal came in the instant before the code began to wait
+                session.interrupt()
 
         far.GATE.set() if inproc else None
         self.opener = None if inproc else threading.Thread(target=let_go)
         self.opener and self.opener.start()
 
     def close(self) -> None:
+        self.passed.set()
         far.GATE.clear()
         self.opener and self.opener.join()
 
@@ -189,6 +192,7 @@ def test_the_first_value_of_a_generator_arrives_while_the_second_is_held_back(op
     assert next(results) == "first"
     gate.open(session, executor.url == "inproc:")
     assert next(results).startswith("opened")
+    gate.passed.set()
     assert list(results) == []
 
 
@@ -198,6 +202,7 @@ def test_the_first_value_of_an_iteration_arrives_while_the_second_is_held_back(o
     assert next(results) == "first"
     gate.open(session, executor.url == "inproc:")
     assert next(results).startswith("opened")
+    gate.passed.set()
     assert list(results) == []
 
 

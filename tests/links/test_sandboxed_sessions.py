@@ -9,6 +9,7 @@ from itertools import islice
 import pytest
 import remote_objects as far
 from remote_objects import Callee
+from serving import until
 
 import avlab
 from avlab.core.errors import RemoteError, SessionClosed, SessionError
@@ -162,11 +163,12 @@ def test_everybody_who_waits_hears_of_a_death(open_sandbox) -> None:
 
 
 class StopButton:
-    """Sends SIGINT to the main thread once the worker has said that it is busy."""
+    """Sends SIGINT to the main thread once the worker has said that it is busy, and ``ready`` is true."""
 
-    def __init__(self, logs: Logs, text: str) -> None:
+    def __init__(self, logs: Logs, text: str, ready=lambda: True) -> None:
         def press() -> None:
             logs.wait_for(text)
+            assert until(ready)
             self.pressed = time.monotonic()
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
@@ -252,24 +254,65 @@ def test_the_remote_code_sees_an_interrupt_as_keyboard_interrupt(open_sandbox, l
     assert session.call("add", 1) == 2
 
 
-def test_an_interrupt_of_one_thread_leaves_the_work_of_another_alone(open_sandbox, logs) -> None:
+@pytest.mark.parametrize("first", ["mine", "theirs"])
+def test_an_interrupt_of_one_thread_leaves_the_work_of_another_alone(open_sandbox, logs, first) -> None:
     session = open_sandbox(Callee(), on_log=logs)
     answers = []
 
     def ask() -> None:
-        session.call("say", "asked")
-        answers.append(session.call("sleep", 1.0))
+        assert until(lambda: session.statistics().inputs == (first == "mine"))
+        answers.append(session.call("say_and_sleep", "theirs", 1.0))
 
     thread = threading.Thread(target=ask)
-    button = StopButton(logs, "asked")
     thread.start()
+    if first == "theirs":
+        assert until(lambda: session.statistics().inputs == 1)
+    button = StopButton(logs, first, lambda: session.statistics().inputs == 2)
     with pytest.raises(KeyboardInterrupt):
-        logs.wait_for("asked")
-        session.call("sleep", 30)  # behind the other's, or before it
-        session.call("sleep", 30)
+        session.call("say_and_sleep", "mine", 30)
     button.check()
     thread.join(40)
-    assert answers == [1.0]
+    assert answers == ["theirs"]
+    assert session.call("add", 1) == 2
+
+
+def test_an_interrupt_reaches_work_that_was_left_behind(open_sandbox, logs) -> None:
+    """Who left a stream early may have left the worker in an endless loop: the next stop ends that too."""
+    session = open_sandbox(Callee(), on_log=logs)
+    results = session.iterate("one_then_spin")
+    assert next(results) == 1
+    results.close()
+    button = StopButton(logs, "spinning", lambda: session.statistics().inputs == 2)
+    with pytest.raises(KeyboardInterrupt):
+        session.call("add", 1)
+    button.check()
+    assert session.call("add", 1) == 2
+
+
+def test_stopping_a_busy_stream_at_any_moment_costs_one_stream_and_not_the_session(open_sandbox) -> None:
+    """Small items at full speed: most of the time the main thread is between two waits."""
+    session = open_sandbox(far.Double())
+    for turn in range(40):
+        reached = threading.Event()
+
+        def press(reached=reached) -> None:
+            reached.wait(20)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        seen = []
+        try:
+            for value in session.stream(list(range(100_000))):
+                seen.append(value)
+                if len(seen) == 20 + turn:
+                    reached.set()
+            raise AssertionError("the stream was not stopped")
+        except KeyboardInterrupt:
+            thread.join()
+        assert seen == [2 * n for n in range(len(seen))]
+        assert session.call("process", turn) == 2 * turn
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # Closing.

@@ -16,6 +16,7 @@ from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, ItemMes
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.interrupts import NOTICE, exposed
 from avlab.remote.link import Description, Layer, Link
 
 SERVICE = "avlab.v1.Executor"
@@ -45,7 +46,8 @@ class Outbox:
         """Add an encoded batch; waits while too many wait. Raises LinkClosed."""
         with self._changed:
             while len(self._waiting) >= _WAITING and not self._ended:
-                self._changed.wait()
+                with exposed:
+                    self._changed.wait(NOTICE)
             if self._ended:
                 raise LinkClosed("the link to the executor is closed")
             self._waiting.append(data)
@@ -114,7 +116,9 @@ class GrpcLink:
             while not self._arrived:
                 if self._error is not None:
                     raise self._error
-                if not self._changed.wait(timeout):
+                with exposed:
+                    arrived = self._changed.wait(timeout)
+                if not arrived:
                     raise TimeoutError(f"nothing arrived within {timeout} s")
             message = self._arrived.popleft()
             if len(self._arrived) == _WAITING - 1:

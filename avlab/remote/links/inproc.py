@@ -23,6 +23,7 @@ from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.failure import describe
 from avlab.remote.host import Host
+from avlab.remote.interrupts import exposed
 from avlab.remote.link import Description, Layer, Link, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
 
@@ -51,7 +52,9 @@ class InprocLink:
 
     def recv(self, timeout: float | None = None) -> Message:
         try:
-            return next(decode_batch(self._incoming.receive(timeout)))
+            with exposed:
+                data = self._incoming.receive(timeout)
+            return next(decode_batch(data))
         except ChannelClosed:
             raise LinkClosed("the other side of the link is gone") from None
 

@@ -12,6 +12,7 @@ from functools import partial
 from avlab.core.errors import CodecError, LinkClosed
 from avlab.core.message import MAX_ITEM, Buffer, ItemMessage, Message
 from avlab.core.wire import Decoder, encode
+from avlab.remote.interrupts import NOTICE, exposed
 from avlab.remote.shared_memory import Memory
 
 INLINE = 8 << 10
@@ -34,6 +35,8 @@ class LocalLink:
         self._sending = threading.Lock()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._until_writable = select.poll()
+        self._until_writable.register(sock, select.POLLOUT)
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._torn = False
@@ -82,17 +85,33 @@ class LocalLink:
         if len(parts) > _MAX_PARTS:
             parts = [b"".join(parts)]
         try:
-            sent = self._socket.sendmsg(parts)
+            sent = self._send(parts)
             for part in parts:
                 view = memoryview(part).cast("B")
                 if sent < len(view):
-                    self._socket.sendall(view[sent:])
+                    self._send_rest(view[sent:])
                 sent = max(0, sent - len(view))
         except OSError as error:
             raise LinkClosed(f"the other side of the link is gone ({error.strerror or error})") from None
         except BaseException:  # an interrupt: nobody can tell how much of the message has left
             self.shut_down()
             raise
+
+    def _send(self, parts: list[Buffer]) -> int:
+        """How many bytes went without waiting."""
+        try:
+            return self._socket.sendmsg(parts, (), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _send_rest(self, view: memoryview) -> None:
+        while view:
+            sent = self._send([view])
+            if sent:
+                view = view[sent:]
+            else:
+                with exposed:
+                    self._until_writable.poll(NOTICE * 1000)
 
     def recv(self, timeout: float | None = None) -> Message:
         while not self._arrived:
