@@ -35,10 +35,13 @@ class Feed:
     def pump(self) -> None:
         """Called by the consumer between results: send what may be sent, raise what the iterable raised."""
         exchange = self.exchange
-        if not self._own_thread:
+        try:
             # Without an input of its own under way nothing would wake the consumer when others make room.
-            while not self._send_together() and not exchange.open and not exchange.arrived:
+            while not (self._own_thread or self._send_together() or exchange.open or exchange.arrived):
                 self._caller.wait(exchange, self._has_room)
+        except SessionError:
+            if not exchange.arrived:  # otherwise it is raised after the results that came before the end
+                raise
         if self._error is not None and exchange.complete and not exchange.open and not exchange.arrived:
             raise self._error
 
