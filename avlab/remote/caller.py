@@ -7,16 +7,15 @@ When several threads wait, one reads for all and the turn passes on.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, Cancelled, CodecError, LinkClosed, SessionClosed, SessionError
 from avlab.core.item import Item
 from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Mode, Signal, SignalKind
 from avlab.remote.delivery import CallerBank
+from avlab.remote.exchange import Exchange, Observer
 from avlab.remote.failure import restore
 from avlab.remote.interrupts import NOTICE, Lock, exposed
 from avlab.remote.link import Link
@@ -30,28 +29,6 @@ TRIES = 3
 """How often a SIGINT is sent in its time."""
 END_SECONDS = 1.0
 """How long a session may take to close."""
-
-
-class Exchange:
-    """One consumer: the inputs it has sent and the outputs that have arrived for it."""
-
-    def __init__(self) -> None:
-        self.arrived: deque[ItemMessage] = deque()
-        self.open: dict[int, int] = {}  # input → bytes, until its last output has arrived
-        self.parents: dict[int, Item] = {}  # input → the Item that it was made from, until its last output is taken
-        self.owner = consumer()
-        self.complete = False  # no more inputs will follow
-        self.cancelled = False  # whoever waits shall stop
-        self.abandoned = False  # nobody will wait any more
-
-
-class Observer(Protocol):
-    """Sees what passes: for statistics and logs."""
-
-    def sent(self, message: ItemMessage) -> None: ...
-    def withdrawn(self, message: ItemMessage) -> None: ...
-    def received(self, message: ItemMessage) -> None: ...
-    def logged(self, log: Log) -> None: ...
 
 
 class Caller:

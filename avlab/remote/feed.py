@@ -10,7 +10,8 @@ from avlab.core.errors import CodecError, SessionError
 from avlab.core.item import Item, as_item
 from avlab.core.message import ItemMessage, Mode
 from avlab.core.tree import Values
-from avlab.remote.caller import Caller, Exchange
+from avlab.remote.caller import Caller
+from avlab.remote.exchange import Exchange
 
 
 class Feed:

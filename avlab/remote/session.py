@@ -13,8 +13,9 @@ from avlab.core.errors import Cancelled, ConfigError, SessionClosed
 from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
 from avlab.core.tree import Values
-from avlab.remote.caller import Caller, Exchange
+from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank
+from avlab.remote.exchange import Exchange
 from avlab.remote.failure import restore
 from avlab.remote.feed import Feed
 from avlab.remote.interrupts import shielded
@@ -208,9 +209,10 @@ class Session:
         except (KeyboardInterrupt, Cancelled):
             self._stop(exchange)
             raise
-        finally:
+        except BaseException:
             with shielded:
                 self._caller.abandon(exchange)
+            raise
 
     def _iterate(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
         with shielded:
