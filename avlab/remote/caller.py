@@ -369,6 +369,8 @@ class Caller:
 
     def _check(self) -> None:
         if self.error is not None:
+            # What arrived before the end has been taken since.
+            self.error.first_undelivered = self._bank.first_undelivered
             raise self.error
 
     def _find_out(self) -> None:
