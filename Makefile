@@ -27,7 +27,7 @@ lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 
 test: lint $(VIDEO) ## lint and run all tests
 	@echo "· tests"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q || { echo "· what failed, once more on its own"; $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; }
 
 check: lint ## the quick part of the tests: lint, types, units
 	@echo "· unit tests"
