@@ -5,6 +5,7 @@ Their content is the worker's: links are not followed, depth does not matter.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 
@@ -45,7 +46,8 @@ def remove(folder: str) -> None:
                     _empty(name, root, names)
     finally:
         os.close(root)
-    os.rmdir(folder)
+    with contextlib.suppress(FileNotFoundError):  # host and keeper both clean up; the other was first
+        os.rmdir(folder)
 
 
 def _empty(name: str, root: int, names: map[str]) -> None:
