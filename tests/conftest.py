@@ -37,7 +37,7 @@ def leaves_nothing_behind() -> Iterator[None]:
 
 def close_shared() -> None:
     """End what lives as long as the process: the executors that nodes share and the loop thread, where they were used."""
-    client, portal = sys.modules.get("avlab.remote.client"), sys.modules.get("avlab.flow.portal")
+    client, portal = sys.modules.get("avlab.remote.client"), sys.modules.get("avlab.core.portal")
     if client:
         client.close_shared()
     if portal:

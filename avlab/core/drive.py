@@ -11,7 +11,7 @@ from avlab.core.item import Item, as_item, inherit
 from avlab.core.node import Shape, consumes, shape_of, takes_item
 
 Await = Callable[[Coroutine[Any, Any, Any]], Any]
-"""Runs a coroutine to its end on a loop elsewhere and returns its result (avlab.flow.portal, or the worker's loop)."""
+"""Runs a coroutine to its end on a loop elsewhere and returns its result (avlab.core.portal, or the worker's loop)."""
 
 One = Callable[[Item], Item | None]
 Many = Callable[[Item], Iterator[Item]]

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from avlab.core.channel import ChannelClosed, Receiver
 from avlab.core.item import Item
-from avlab.flow.latch import NAP
+from avlab.core.latch import NAP
 from avlab.flow.run import Run
 from avlab.flow.stage import Cut
 

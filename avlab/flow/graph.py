@@ -101,8 +101,8 @@ class Pipeline:
         return self._planned(tail, results).start, results
 
     def _planned(self, tail: Sender[Item] | None = None, results: Receiver[Item] | None = None) -> Run:
+        from avlab.core.portal import portal
         from avlab.flow.plan import Plan
-        from avlab.flow.portal import portal
         from avlab.flow.run import Run
 
         check(self.row)

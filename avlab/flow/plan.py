@@ -15,7 +15,7 @@ from avlab.core.clock import Clock
 from avlab.core.errors import PipelineError
 from avlab.core.item import Item
 from avlab.core.node import Shape, join, shape_of
-from avlab.flow.portal import Portal, Scope
+from avlab.core.portal import Portal, Scope
 from avlab.flow.stage import Joint, Outlet, Stage, Step
 from avlab.flow.structure import Row, Tee, label, names
 

@@ -13,11 +13,11 @@ from avlab.core.clock import Clock
 from avlab.core.drive import close_node, open_node
 from avlab.core.errors import Cancelled, ConfigError, PipelineError, TimedOut
 from avlab.core.item import Item
+from avlab.core.latch import Latch
 from avlab.core.node import parameters
+from avlab.core.portal import Portal, Scope
 from avlab.core.registry import close_matches
-from avlab.flow.latch import Latch
 from avlab.flow.plan import Plan
-from avlab.flow.portal import Portal, Scope
 from avlab.flow.stage import Stage, Step
 from avlab.flow.statistics import Result, Statistics, statistics_of
 

@@ -13,9 +13,9 @@ from avlab.core.drive import Emit, accepts, drive, produced
 from avlab.core.errors import AvlabError, NodeError, blame
 from avlab.core.item import Item, Stamp
 from avlab.core.node import Shape, shape_of
+from avlab.core.portal import Scope
 from avlab.flow.fuse import Fused
 from avlab.flow.meter import Meter
-from avlab.flow.portal import Scope
 
 
 class Cut(AvlabError):

@@ -8,7 +8,7 @@ from avlab.core.drive import accepts, close_node, drive, open_node, produced
 from avlab.core.errors import AvlabError, MediaError, NodeError
 from avlab.core.item import Item
 from avlab.core.node import Node
-from avlab.flow.portal import portal
+from avlab.core.portal import portal
 
 
 class Twice(Node):

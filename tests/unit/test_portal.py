@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from avlab.core.errors import AvlabError, Cancelled, TimedOut
-from avlab.flow.portal import Portal, Scope
+from avlab.core.portal import Portal, Scope
 
 SOON = 10.0
 
@@ -202,7 +202,7 @@ def test_a_forked_process_is_refused_clearly(portal):
 def test_a_script_that_ends_with_the_portal_running_ends_quietly():
     script = """
         import asyncio
-        from avlab.flow.portal import portal
+        from avlab.core.portal import portal
         print(portal.call(asyncio.sleep(0, "ok")))
     """
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(script)]

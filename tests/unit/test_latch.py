@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from avlab.flow.latch import Latch
+from avlab.core.latch import Latch
 
 SOON = 10.0
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from avlab.core.errors import AvlabError, Cancelled, TimedOut
-from avlab.flow.latch import Latch
+from avlab.core.latch import Latch
 
 T = TypeVar("T")
 
