@@ -1,0 +1,124 @@
+"""Two peers of this process: they connect, carry data, and both are closed at once."""
+
+import asyncio
+import time
+
+import pytest
+
+from avlab.core.errors import ConnectError, MediaError
+from avlab.media.rtc.peer import Peer
+from avlab.media.runtime import MediaRuntime
+
+
+@pytest.fixture
+def runtime():
+    runtime = MediaRuntime()
+    yield runtime
+    runtime.close()
+
+
+async def pair(**options) -> tuple[Peer, Peer]:
+    first, second = Peer(**options), Peer(**options)
+    channel = first.connection.createDataChannel("talk")
+    await first.accept(await second.answer(await first.offer()))
+    await asyncio.gather(first.connected(), second.connected())
+    assert channel.label == "talk"
+    return first, second
+
+
+def test_two_peers_connect_directly_and_close_on_both_sides_within_half_a_second(runtime):
+    async def scenario():
+        first, second = await pair()
+        assert (first.state, first.path, first.reason) == ("connected", "direct", "Connected directly.")
+        start = time.monotonic()
+        await first.close()
+        closed_here = time.monotonic() - start
+        await second.closed()
+        closed_there = time.monotonic() - start
+        assert (first.state, second.state) == ("closed", "closed")
+        await second.close()
+        await first.close()
+        return closed_here, closed_there
+
+    here, there = runtime.run(scenario(), 20)
+    assert here <= 0.6 and there <= 0.6
+
+
+def test_a_peer_that_waits_in_vain_says_so(runtime):
+    async def scenario():
+        peer = Peer()
+        peer.connection.createDataChannel("talk")
+        await peer.offer()
+        try:
+            with pytest.raises(ConnectError, match="Waiting for the other side"):
+                await peer.connected(0.1)
+        finally:
+            await peer.close()
+
+    runtime.run(scenario(), 20)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello",
+        "v=0",
+        "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF x\r\n",
+        "v=0\r\n" + "a=candidate:" * 70,
+        "v=0" * 100_000,
+        None,
+    ],
+)
+def test_a_description_that_is_none_is_an_error_of_ours(runtime, text):
+    async def scenario():
+        peer = Peer()
+        try:
+            with pytest.raises(MediaError):
+                await peer.answer(text)
+        finally:
+            await peer.close()
+
+    runtime.run(scenario(), 20)
+
+
+def test_candidates_may_come_later_and_refused_ones_are_ignored(runtime):
+    async def scenario():
+        first, second = Peer(), Peer()
+        first.connection.createDataChannel("talk")
+        offer = await first.offer()
+        lines = offer.split("\r\n")
+        late = [line.removeprefix("a=") for line in lines if line.startswith("a=candidate")]
+        bare = [line for line in lines if not line.startswith(("a=candidate", "a=end-of-candidates"))]
+        answer = await second.answer("\r\n".join(bare))
+        await second.add_candidate({"candidate": "candidate:1 1 udp 1 abc.local 9 typ host", "sdpMLineIndex": 0})
+        await second.add_candidate({"candidate": "candidate:1 1 udp 1 169.254.169.254 9 typ host", "sdpMLineIndex": 0})
+        for text in late:
+            await second.add_candidate({"candidate": text, "sdpMLineIndex": 0})
+        await second.add_candidate(None)
+        with pytest.raises(MediaError, match="candidate"):
+            await second.add_candidate({"candidate": 5})
+        await first.accept("\r\n".join(line for line in answer.split("\r\n") if "candidate" not in line))
+        await asyncio.gather(first.connected(), second.connected())
+        await asyncio.gather(first.close(), second.close())
+
+    runtime.run(scenario(), 20)
+
+
+def test_an_offer_has_all_candidates_and_no_public_server_is_ever_asked(runtime, monkeypatch):
+    from aiortc import rtcicetransport
+
+    def refuse(*_):
+        raise AssertionError("a public STUN server would be asked")
+
+    monkeypatch.setattr(rtcicetransport.RTCIceGatherer, "getDefaultIceServers", refuse)
+
+    async def scenario():
+        for options in ({}, {"ice_servers": []}, {"ice_servers": ()}):
+            peer = Peer(**options)
+            peer.connection.createDataChannel("talk")
+            offer = await peer.offer()
+            assert "typ host" in offer and "srflx" not in offer
+            await peer.close()
+
+    runtime.run(scenario(), 20)
