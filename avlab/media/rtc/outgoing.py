@@ -1,0 +1,339 @@
+"""Outgoing: one live stream to any number of viewers. Each quality is encoded once, and only while somebody looks at it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
+from avlab.core.clock import Clock, monotonic
+from avlab.core.errors import AvlabError
+from avlab.core.item import Item
+from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder
+from avlab.media.rtc.view_track import LiveTrack, attach
+
+RUNGS = 3
+"""Qualities: the source's size, half and a quarter of it in each direction."""
+_SOUND_WAITS = 25  # blocks that may wait for the encoder: half a second
+_JUMP = 5  # seconds that times may jump ahead before the timeline counts as a new one
+_BACK = 1  # seconds that times may lie back before the same
+
+
+class Viewer:
+    """One viewer's end of the stream: ``take(coded)`` is called in an encoder's thread and must not block.
+
+    A viewer gets pictures from a key picture on; ``ask_key()`` brings the next one. Nothing is encoded for a viewer that is not
+    ``active``. ``limit``: bits per second that the viewer can take, None for no limit.
+    """
+
+    def __init__(self, hub: Outgoing, take: Callable[[Coded], None], rung: int) -> None:
+        self._hub, self._take = hub, take
+        self.rung = min(max(rung, 0), RUNGS - 1)
+        self.limit: int | None = None
+        self.active = True
+        self._needs_key = True
+
+    def offer(self, coded: Coded) -> None:
+        """Hand it on, unless the viewer could not decode it."""
+        if coded.kind == "video":
+            if self._needs_key and not coded.key:
+                return
+            self._needs_key = False
+        self._take(coded)
+
+    def ask_key(self) -> None:
+        """Go on with a key picture: after a loss, at the start, after a pause."""
+        self._needs_key = True
+        self._hub.key(self.rung)
+
+    def change(self, *, rung: int | None = None, active: bool | None = None) -> None:
+        """Another quality, or pause and go on."""
+        if (rung, active) in ((None, None), (self.rung, self.active)):
+            return
+        self.rung = self.rung if rung is None else min(max(rung, 0), RUNGS - 1)
+        self.active = self.active if active is None else active
+        if self.active:
+            self._hub.look(self)
+
+    def close(self) -> None:
+        """Take no more. Idempotent."""
+        self._hub.leave(self)
+
+
+class Outgoing:
+    """Takes av.VideoFrame, av.AudioFrame and av.Packet (H.264 or Opus) items and gives coded ones to its viewers.
+
+    ``put`` never blocks: what the encoders cannot keep up with is dropped and counted. bit_rate: bits per second of pictures
+    of 1280x720; other sizes get their share. All methods may be called from any thread.
+    """
+
+    def __init__(self, *, bit_rate: int = 2_500_000, clock: Clock = monotonic) -> None:
+        self.bit_rate, self._clock = bit_rate, clock
+        self._lock = threading.Lock()
+        self._viewers: list[Viewer] = []
+        self._lanes: dict[int | str, _Lane] = {}
+        self._time = _Timeline(clock)
+        self._last: Item | None = None
+        self.size = 0, 0
+        """Of the newest picture."""
+        self.tracks_seen: set[str] = set()
+        """Which of ``video`` and ``audio`` have come."""
+        self.counts: Counter[str] = Counter()
+        """video, audio: items that came; encoded, bytes: pictures and bytes that the encoders made; dropped; bad."""
+        self.level = 0.0
+        """Root mean square of the newest sound, 0 to 1, while somebody listens."""
+        self.problem = ""
+        """Why the newest item that could not be shown could not, or empty."""
+
+    def put(self, item: Item) -> None:
+        """One more picture or block of sound; never blocks."""
+        value = item.value
+        if not isinstance(value, av.VideoFrame | av.AudioFrame | av.Packet):
+            self.counts["bad"] += 1
+            self.problem = f"a live stream cannot carry a {type(value).__qualname__}: send frames or packets"
+            return
+        kind = "audio" if isinstance(value, av.AudioFrame) or _is_sound(item) else "video"
+        self.counts[kind] += 1
+        self.tracks_seen.add(kind)
+        if kind == "video" and isinstance(value, av.VideoFrame):
+            self.size, self._last = (value.width, value.height), item
+        if not self._lanes and not isinstance(value, av.Packet):
+            return
+        time = self._time.place(kind, item)
+        if time is None:
+            self.counts["dropped"] += 1
+        elif isinstance(value, av.Packet):
+            self._coded(item, kind, time)
+        else:
+            for lane in self._wanted(kind):
+                lane.send(item, time)
+
+    def _wanted(self, kind: str) -> list[_Lane]:
+        with self._lock:
+            active = [viewer for viewer in self._viewers if viewer.active]
+            names = {"audio"} if kind == "audio" else {viewer.rung for viewer in active}
+            return [lane for name, lane in self._lanes.items() if active and name in names]
+
+    def _coded(self, item: Item, kind: str, time: Fraction) -> None:
+        base = SOUND_BASE if kind == "audio" else PICTURE_BASE
+        key = kind == "audio" or bool(item.value.is_keyframe)
+        self.give(
+            Coded(kind, bytes(item.value), int(time / base), key, _captured(item, self._clock), own=item.time), None
+        )
+
+    def restart(self) -> None:
+        """What comes next belongs to a new run: its times may begin anywhere."""
+        self._time.restart()
+
+    def viewer(self, take: Callable[[Coded], None], rung: int = 0) -> Viewer:
+        """One more viewer. It sees the newest picture at once, also when no further one comes."""
+        viewer = Viewer(self, take, rung)
+        with self._lock:
+            self._viewers.append(viewer)
+        self.look(viewer)
+        return viewer
+
+    def attach(self, connection: Any, *, sound: bool = True, rung: int = 0) -> Viewer:
+        """Send the stream on an aiortc connection that has no description yet; call it on the connection's loop.
+
+        The viewer ends when the connection does. Its `limit` and key pictures follow what the other side reports.
+        """
+        tracks = {kind: LiveTrack(kind) for kind in (("video", "audio") if sound else ("video",))}
+        viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
+        tracks["video"].overrun = viewer.ask_key
+        tracks["video"].on("ended", viewer.close)
+        attach(connection, list(tracks.values()), viewer)
+        return viewer
+
+    def tracks(self) -> list[LiveTrack]:
+        """Tracks for one more viewer, H.264 and Opus, for who negotiates these codecs himself (`attach` does it all). Call it on
+        the loop that the tracks are read on."""
+        tracks = {kind: LiveTrack(kind) for kind in ("video", "audio")}
+        viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded))
+        tracks["video"].overrun = viewer.ask_key
+        tracks["video"].on("ended", viewer.close)
+        return list(tracks.values())
+
+    def look(self, viewer: Viewer) -> None:
+        """A viewer begins to look at its rung."""
+        with self._lock:
+            for name in (viewer.rung, "audio"):
+                if name not in self._lanes:
+                    self._lanes[name] = _Lane(self, name)
+            lane = self._lanes[viewer.rung]
+        viewer._needs_key = lane.key = True
+        last = self._last
+        if last is not None:
+            time = self._time.again()
+            if time is not None:
+                lane.send(last, time)
+
+    def leave(self, viewer: Viewer) -> None:
+        """A viewer is closed. The threads of what nobody looks at end."""
+        with self._lock:
+            if viewer in self._viewers:
+                self._viewers.remove(viewer)
+            used: set[int | str] = {each.rung for each in self._viewers}
+            names = [name for name in self._lanes if name not in used and (name != "audio" or not used)]
+            idle = [self._lanes.pop(name) for name in names]
+        for lane in idle:
+            lane.close()
+
+    def key(self, rung: int) -> None:
+        """The next picture of this rung shall be a key picture."""
+        with self._lock:
+            lane = self._lanes.get(rung)
+        if lane is not None:
+            lane.key = True
+
+    def give(self, coded: Coded, rung: int | None) -> None:
+        """Hand a coded picture (of a rung; None: of all) or sound to who looks at it."""
+        with self._lock:
+            viewers = [viewer for viewer in self._viewers if viewer.active and rung in (None, viewer.rung)]
+        self.counts["encoded"] += coded.kind == "video"
+        self.counts["bytes"] += len(coded.data)
+        for viewer in viewers:
+            viewer.offer(coded)
+
+    def rate(self, rung: int) -> int:
+        """Bits per second for a rung: what its size wants, what its viewers can take."""
+        width, height = self.size
+        share = min(max(width * height / (1280 * 720), 0.05), 2.25) / 3**rung
+        wanted = max(self.bit_rate * share, 100_000)
+        with self._lock:
+            limits = [
+                viewer.limit for viewer in self._viewers if viewer.active and viewer.rung == rung and viewer.limit
+            ]
+        return int(max(min([wanted, *limits]), wanted / 5))
+
+    def statistics(self) -> dict[str, Any]:
+        """The counts, and how many viewers and encoders there are."""
+        with self._lock:
+            viewers, rungs = len(self._viewers), sum(name != "audio" for name in self._lanes)
+            waiting = sum(lane.dropped for lane in self._lanes.values())
+        counts = {name: self.counts[name] for name in ("video", "audio", "encoded", "bytes", "bad")}
+        return {**counts, "dropped": self.counts["dropped"] + waiting, "viewers": viewers, "rungs": rungs}
+
+    def close(self) -> None:
+        """End all encoders; viewers get nothing more. Idempotent."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+            self._lanes, self._viewers, self._last = {}, [], None
+        for lane in lanes:
+            lane.close()
+
+
+class _Lane:
+    """The encoder of one rung, or of the sound, on a thread of its own; it takes what is newest."""
+
+    def __init__(self, hub: Outgoing, name: int | str) -> None:
+        self._hub, self._name = hub, name
+        self.key = False
+        sound = name == "audio"
+        receiver: Receiver[tuple[Item, Fraction]]
+        self._sender, receiver = open_channel(
+            _SOUND_WAITS if sound else 1, Policy.DROP_OLDEST if sound else Policy.LATEST
+        )
+        work = self._sound if sound else self._pictures
+        self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        return int(self._sender.statistics().dropped)
+
+    def send(self, item: Item, time: Fraction) -> None:
+        try:
+            self._sender.send((item, time))
+        except ChannelClosed:  # nobody looks any more
+            return
+
+    def close(self) -> None:
+        self._hub.counts["dropped"] += self.dropped
+        self._sender.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
+
+    def _pictures(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+        hub, rung = self._hub, int(self._name)
+        encoder = PictureEncoder(rung, hub.rate(rung))
+        for item, time in receiver:
+            rate = hub.rate(rung)
+            if not 0.75 < rate / encoder.bit_rate < 1.5:
+                encoder = PictureEncoder(rung, rate)
+            key, self.key = self.key, False
+            pts = int(time / PICTURE_BASE)
+            try:
+                data, is_key, size = encoder.encode(item.value, pts, key)
+            except (AvlabError, ValueError) as error:
+                self._bad(error)
+                continue
+            hub.give(Coded("video", data, pts, is_key, _captured(item, hub._clock), size, item.time), rung)
+
+    def _sound(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+        hub, encoder = self._hub, SoundEncoder()
+        for item, time in receiver:
+            try:
+                for data, pts in encoder.encode(item.value, int(time / SOUND_BASE)):
+                    hub.give(Coded("audio", data, pts, True, _captured(item, hub._clock), own=item.time), None)
+            except (AvlabError, ValueError) as error:
+                self._bad(error)
+            hub.level = encoder.level
+
+    def _bad(self, error: Exception) -> None:
+        self._hub.counts["bad"] += 1
+        self._hub.problem = str(error)
+
+
+class _Timeline:
+    """Times that only increase, whatever the items' own times do: runs that begin again, jumps, items without time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._began = clock, clock()
+        self._lock = threading.Lock()
+        self._offset: Fraction | None = None
+        self._last: dict[str, Fraction] = {}
+
+    def restart(self) -> None:
+        with self._lock:
+            self._offset = None
+
+    def place(self, kind: str, item: Item) -> Fraction | None:
+        """The item's time in seconds, or None for one that comes too late."""
+        now = Fraction(self._clock() - self._began, 1_000_000_000)
+        own = None if item.pts is None else item.pts * Fraction(item.time_base)
+        with self._lock:
+            last = self._last.get(kind, Fraction(-1))
+            newest = max(self._last.values(), default=Fraction(0))
+            if own is None:
+                time = max(now, last + Fraction(1, 1000))
+            else:
+                time = own + (self._offset or 0)
+                if self._offset is None or time < last - _BACK or time > max(newest, now) + _JUMP:
+                    self._offset = max(now, newest) + Fraction(1, 1000) - own
+                    time = own + self._offset
+            if time <= last or time < 0:
+                return None
+            self._last[kind] = time
+            return time
+
+    def again(self) -> Fraction | None:
+        """A time for showing the newest picture once more."""
+        with self._lock:
+            if "video" not in self._last:
+                self._last["video"] = Fraction(self._clock() - self._began, 1_000_000_000)
+            self._last["video"] += Fraction(1, 90_000)
+            return self._last["video"]
+
+
+def _is_sound(item: Item) -> bool:
+    return isinstance(item.value, av.Packet) and item.track.startswith("audio")
+
+
+def _captured(item: Item, clock: Clock) -> int:
+    return item.stamps[0].ns if item.stamps else clock()

@@ -1,0 +1,122 @@
+"""Tracks that hand coded media to aiortc, which only packs and sends it, and the viewer's answers to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import av
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
+from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    RTCP_PSFB_FIR,
+    RTCP_PSFB_PLI,
+    RtcpPsfbPacket,
+    unpack_remb_fci,
+)
+
+from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded
+
+_WAITING = {"video": 8, "audio": 25}
+_SETTLING = 3.0  # seconds in which a browser's first estimates are lower than what it can take
+
+
+class Answering(Protocol):
+    """What the tracks of one viewer report to."""
+
+    limit: int | None
+
+    def ask_key(self) -> None:
+        """The viewer cannot decode on."""
+
+
+class LiveTrack(MediaStreamTrack):
+    """Coded media as an aiortc track; made on the loop that it is read on. What the peer does not send in time is dropped."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__()
+        self.sent = self.dropped = 0
+        self.overrun: Callable[[], None] = lambda: None
+        self._home = asyncio.get_running_loop()
+        self._queued: deque[Coded] = deque()
+        self._filled = asyncio.Event()
+
+    def push(self, coded: Coded) -> None:
+        """One more, from any thread."""
+        if not self._home.is_closed():
+            self._home.call_soon_threadsafe(self._push, coded)
+
+    def _push(self, coded: Coded) -> None:
+        if self.readyState != "live":
+            return
+        if len(self._queued) >= _WAITING[self.kind]:
+            self.dropped += len(self._queued) if self.kind == "video" else 1
+            if self.kind == "video":
+                self._queued.clear()
+                self.overrun()
+                if not coded.key:
+                    self.dropped += 1
+                    return
+            else:
+                self._queued.popleft()
+        self._queued.append(coded)
+        self._filled.set()
+
+    async def recv(self) -> av.Packet:
+        """The next packet. Raises MediaStreamError when the track was stopped."""
+        while not self._queued:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._filled.clear()
+            await self._filled.wait()
+        coded = self._queued.popleft()
+        packet: Any = av.Packet(coded.data)
+        packet.pts, packet.time_base = coded.pts, PICTURE_BASE if self.kind == "video" else SOUND_BASE
+        self.sent += 1
+        return packet
+
+    def stop(self) -> None:
+        """End the track. Idempotent."""
+        super().stop()
+        self._queued.clear()
+        self._filled.set()
+
+
+def attach(connection: RTCPeerConnection, tracks: list[LiveTrack], viewer: Answering) -> None:
+    """Send the tracks on a connection that has no description yet: H.264 and Opus, with the viewer's key picture requests and
+    bandwidth estimates brought to ``viewer``."""
+    for track in tracks:
+        sender = connection.addTrack(track)
+        if track.kind == "video":
+            transceiver = next(each for each in connection.getTransceivers() if each.sender is sender)
+            codecs = RTCRtpSender.getCapabilities("video").codecs
+            transceiver.setCodecPreferences([c for c in codecs if c.mimeType in ("video/H264", "video/rtx")])
+            _listen(sender, viewer)
+
+
+def _listen(sender: Any, viewer: Answering) -> None:
+    """aiortc keeps key picture requests and estimates for its own encoders; here they go to the viewer as well."""
+    handle, loop = sender._handle_rtcp_packet, asyncio.get_running_loop()
+    began = loop.time()
+
+    async def heard(packet: Any) -> None:
+        if isinstance(packet, RtcpPsfbPacket):
+            if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
+                viewer.ask_key()
+            elif packet.fmt == RTCP_PSFB_APP and loop.time() - began > _SETTLING:
+                viewer.limit = _estimate(packet.fci) or viewer.limit
+        await handle(packet)
+
+    sender._handle_rtcp_packet = heard
+
+
+def _estimate(message: bytes) -> int | None:
+    try:
+        bits, _ = unpack_remb_fci(message)
+    except ValueError:  # another application's message
+        return None
+    return int(bits)
