@@ -141,7 +141,7 @@ class Peer:
         return "turn " + self._turn
 
     def _pairs(self) -> list[Any]:
-        owners = [*self.connection.getSenders(), *([self.connection.sctp] if self.connection.sctp else [])]
+        owners: list[Any] = [*self.connection.getSenders(), *([self.connection.sctp] if self.connection.sctp else [])]
         # aiortc's getStats has no candidate pairs: the ICE agent's own table does.
         return [pair for owner in owners for pair in owner.transport.transport._connection._nominated.values()]
 

@@ -1,0 +1,1 @@
+"""Signalling outside of a notebook: rooms in which peers meet, over WebSocket (aiohttp)."""
