@@ -1,0 +1,194 @@
+"""Lane: one remote track on its way from packets to items."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import median
+from typing import Any
+
+from avlab.core.clock import Clock
+from avlab.core.item import Item, Stamp
+from avlab.media.rtc.decoding import Decoding, duration
+from avlab.media.rtc.jitter import AudioBuffer, Counts, Encoded, Packet
+from avlab.media.rtc.pictures import VideoBuffer
+from avlab.media.rtc.tap import Tap, begins_key
+from avlab.media.rtc.timeline import Origin, Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class TrackStatistics:
+    """A track since its beginning; times in seconds. ``counts`` as in `Counts`, ``delay`` what the jitter buffer adds,
+    ``lateness`` from an item's time to its delivery, ``drift`` in parts per million (positive: the sender's clock is fast),
+    ``silent`` since the last packet, ``errors`` frames that did not decode, ``overrun`` frames that decoding had no time for."""
+
+    counts: Counts
+    jitter: float
+    delay: float
+    lateness: float | None
+    drift: float | None
+    silent: float | None
+    errors: int
+    overrun: int
+
+
+class Lane:
+    """One remote track: timeline, jitter buffer and decoder, kept over reconnects; a `Tap` of the connection feeds it.
+
+    ``deliver(item)`` is called on the decoder's thread; on the loop ``reported()`` when the sender's clock is known better, and
+    ``pace()`` before frames are handed out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        origin: Origin,
+        clock: Clock,
+        deliver: Callable[[Item], None],
+        reported: Callable[[], None],
+        pace: Callable[[], None],
+    ) -> None:
+        self.name, self.kind = name, kind
+        self.timeline: Timeline | None = None
+        self.buffer: AudioBuffer | VideoBuffer | None = None
+        self.tap: Tap | None = None
+        self._origin, self._clock, self._deliver = origin, clock, deliver
+        self._reported, self._pace = reported, pace
+        self._decoding: Decoding | None = None
+        self._woken = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._ssrc, self._number, self._overrun = 0, 0, 0
+        self._arrived: float | None = None
+        self._lateness: deque[float] = deque(maxlen=32)
+
+    def now(self) -> float:
+        """Seconds since the origin."""
+        return self._clock() / 1e9 - (self._origin.arrival or 0.0)
+
+    def packet(self, packet: Any, codec: Any) -> None:
+        """An RTP packet from the tap."""
+        arrival = self._clock() / 1e9
+        if self.timeline is None:
+            self._begin(codec.clockRate)
+        assert self.timeline is not None and self.buffer is not None
+        if codec.clockRate != self.timeline.rate:
+            return
+        place = self.timeline.place(packet.ssrc, packet.sequence_number, packet.timestamp, arrival)
+        if place is None:
+            return
+        self._ssrc, self._arrived = packet.ssrc, arrival
+        sound = self.kind == "audio"
+        try:
+            length = duration(codec, packet._data) if sound else 0
+        except ValueError:
+            return
+        self.buffer.add(
+            Packet(
+                *place,
+                packet._data,
+                arrival - (self._origin.arrival or 0.0),
+                length,
+                bool(packet.marker),
+                not sound and begins_key(codec.name, packet.payload),
+                codec,
+            )
+        )
+        self._woken.set()
+
+    def report(self, ssrc: int, ntp: int, timestamp: int) -> None:
+        """A sender report from the tap."""
+        if self.timeline is not None:
+            self.timeline.report(ssrc, ntp, timestamp)
+            self._reported()
+
+    def _begin(self, rate: int) -> None:
+        self.timeline = Timeline(rate, self._origin)
+        self.buffer = AudioBuffer(rate) if self.kind == "audio" else VideoBuffer(rate)
+        self._decoding = Decoding(self.name, rate, self._decoded, self._failed)
+
+    async def run(self) -> None:
+        """Hand frames to the decoder, each at its time, and ask the sender for what is missing; until cancelled."""
+        while True:
+            self._woken.clear()
+            wait = await self._step()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _step(self) -> float | None:
+        """Do what is due; seconds until the next time, or None until a packet comes."""
+        if self.buffer is None or self._decoding is None:
+            return None
+        self._pace()
+        now = self.now()
+        for encoded in self.buffer.pop(now):
+            if not self._decoding.put(encoded):
+                self._overrun += 1
+                self._lose()
+        if isinstance(self.buffer, VideoBuffer) and self.tap is not None:
+            if self.buffer.wants_key(now):
+                await self.tap.ask_for_key(self._ssrc)
+            if missing := self.buffer.missing(now):
+                await self.tap.ask_again(self._ssrc, missing)
+        due = self.buffer.due()
+        return None if due is None else max(0.0, due - self.now())
+
+    def _lose(self) -> None:
+        if isinstance(self.buffer, VideoBuffer):
+            self.buffer.lose()
+        self._woken.set()
+
+    def _failed(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._lose)
+        except RuntimeError:  # the loop has ended, and this track with it
+            return
+
+    def _decoded(self, frame: Any, encoded: Encoded) -> None:
+        assert self.timeline is not None
+        base = Fraction(1, self.timeline.rate)
+        self._lateness.append(self.now() - encoded.ticks / self.timeline.rate)
+        stamp = Stamp("arrival", round((encoded.arrival + (self._origin.arrival or 0.0)) * 1e9))
+        self._deliver(Item(frame, encoded.ticks, base, self.name, self._number, (stamp,)))
+        self._number += 1
+
+    def move(self, seconds: float) -> None:
+        """The timeline was moved later by so much."""
+        assert self.buffer is not None
+        self.buffer.delay.move(seconds)
+
+    @property
+    def lateness(self) -> float | None:
+        """Seconds from an item's time to its delivery, the median of the newest."""
+        return median(list(self._lateness)) if self._lateness else None
+
+    def statistics(self) -> TrackStatistics:
+        """Figures of this track; may be called from any thread."""
+        buffer, timeline, decoding = self.buffer, self.timeline, self._decoding
+        silent = None if self._arrived is None else self._clock() / 1e9 - self._arrived
+        if buffer is None or timeline is None or decoding is None:
+            return TrackStatistics(Counts(), 0.0, 0.0, None, None, silent, 0, 0)
+        return TrackStatistics(
+            buffer.counts,
+            buffer.delay.jitter,
+            buffer.delay.added,
+            self.lateness,
+            timeline.drift.ppm,
+            silent,
+            decoding.errors,
+            self._overrun,
+        )
+
+    def close(self) -> None:
+        """Let go of the tap and end the decoder's thread. Idempotent."""
+        if self.tap is not None:
+            self.tap.remove()
+            self.tap = None
+        if self._decoding is not None:
+            self._decoding.close()
