@@ -174,9 +174,10 @@ class Node:
 
 
 class join:
-    """How ``a >> b`` and ``node.on(url)`` reach the layers above core; avlab/__init__ fills them in."""
+    """How ``a >> b``, ``node.on(url)`` and a run's display reach what stands above; avlab/__init__ fills them in."""
 
     pipeline: ClassVar[Callable[[list[object]], Any]]
+    preview: ClassVar[Callable[..., Any]]
     config: ClassVar[Callable[[str], Any]]
     place: ClassVar[Callable[[object, Any], Any]]
 

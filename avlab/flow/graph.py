@@ -64,6 +64,20 @@ class Pipeline:
         """
         return self._planned().start()
 
+    def preview(self, **options: Any) -> Run:
+        """Start, with a live view of what reaches the end: display the returned `Run` in a cell.
+
+        options: parameters of `avlab.Preview`. Raises what `start` raises, and UnknownNode where the notebook part is not
+        installed.
+        """
+        run = self.start()
+        try:
+            run.preview(**options)
+        except BaseException:
+            run.cancel()
+            raise
+        return run
+
     def run(self, progress: bool | None = None, timeout: float | None = None) -> Result:
         """Run to the end and return the result with its statistics.
 

@@ -11,10 +11,10 @@ from typing import Any
 from avlab.core.channel import Receiver
 from avlab.core.clock import Clock
 from avlab.core.drive import close_node, open_node
-from avlab.core.errors import Cancelled, ConfigError, PipelineError, TimedOut
+from avlab.core.errors import Cancelled, ConfigError, PipelineError, TimedOut, UnknownNode
 from avlab.core.item import Item
 from avlab.core.latch import Latch
-from avlab.core.node import parameters
+from avlab.core.node import join, parameters, produces
 from avlab.core.portal import Portal, Scope
 from avlab.core.registry import close_matches
 from avlab.flow.plan import Plan
@@ -54,6 +54,7 @@ class Run:
         self._ended: int | None = None
         self._closing, self._closes = False, ""
         self.error: BaseException | None = None
+        self._preview: Any = None
 
     def start(self) -> Run:
         """Open the nodes in order, then start the threads. Raises what ``open`` raises, with all nodes closed again, and
@@ -261,6 +262,38 @@ class Run:
                 self._callbacks.append(callback)
                 return
         callback()
+
+    @property
+    def nodes(self) -> tuple[Any, ...]:
+        """The nodes, in order, as they were put into the pipeline."""
+        return tuple(step.original for step in self._steps)
+
+    def observe(self, watch: Callable[[Item], None]) -> None:
+        """Call ``watch`` with every item that reaches the end from now on: each result of the last nodes, and what enters those
+        that have none. It is called in their threads and must neither block for long nor raise."""
+        for stage in self._stages:
+            if not stage.outlet.joints:
+                end: Any = stage if produces(stage.steps[-1].original) == () else stage.outlet
+                end.watchers = (*end.watchers, watch)
+
+    def preview(self, **options: Any) -> Any:
+        """The live view of this run: its own `Preview` node, or one (made with ``options``) that shows what reaches its end.
+        Raises UnknownNode where the notebook part is not installed."""
+        if self._preview is None:
+            self._preview = join.preview(self, options)
+        return self._preview
+
+    def __repr__(self) -> str:
+        return f"Run({' >> '.join(step.name for step in self._steps)})"
+
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        """What a notebook shows: the live view of a run that is under way, text otherwise."""
+        if self._preview is None and not self.running:
+            return {"text/plain": repr(self)}
+        try:
+            return self.preview()._repr_mimebundle_()
+        except UnknownNode:
+            return {"text/plain": repr(self)}
 
     def statistics(self) -> Statistics:
         """Counts, times and queues of every node, now."""

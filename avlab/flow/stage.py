@@ -55,6 +55,7 @@ class Outlet:
 
     def __init__(self) -> None:
         self.joints: list[Joint] = []
+        self.watchers: tuple[Callable[[Item], None], ...] = ()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -62,6 +63,8 @@ class Outlet:
         """Raises ChannelClosed when the outlet or a joint's channel is closed."""
         if self._closed:
             raise ChannelClosed("the outlet is closed")
+        for watch in self.watchers:
+            watch(item)
         for joint in self.joints:
             joint.send(item)
 
@@ -86,6 +89,7 @@ class Stage:
         self.outlet = Outlet()
         self.ended = Meter()  # times from the source to the end, when this stage is the last
         self.arrived: dict[str, int] = {}
+        self.watchers: tuple[Callable[[Item], None], ...] = ()
         self.fail: Callable[[BaseException], None]
         self._clock = clock
         self._cut = self._interrupted = False
@@ -246,6 +250,8 @@ class Stage:
                 return
             if self._changes:
                 self._apply()
+            for watch in self.watchers:
+                watch(item)
             yield item
 
     def _apply(self) -> None:

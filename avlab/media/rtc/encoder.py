@@ -32,7 +32,7 @@ class Coded:
 
     kind: ``video`` or ``audio``; pts: ticks of 1/90000 or 1/48000 on the stream's own timeline; key: decodable without what
     came before; captured: monotonic nanoseconds at which the source made it; size: of the picture; own: the source's own
-    time in seconds, or None.
+    time in seconds, or None; form: ``h264``, ``jpeg`` or ``opus``.
     """
 
     kind: str
@@ -42,6 +42,7 @@ class Coded:
     captured: int
     size: tuple[int, int] = (0, 0)
     own: float | None = None
+    form: str = "h264"
 
 
 def scaled(width: int, height: int, rung: int) -> tuple[int, int]:
@@ -84,6 +85,34 @@ class PictureEncoder:
         buffer = {"maxrate": str(self.bit_rate * 3 // 2), "bufsize": str(self.bit_rate // 2)}
         context.options = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", **buffer}
         self._context = context
+
+
+class StillEncoder:
+    """JPEG pictures, for browsers that cannot decode video by themselves. Not thread-safe."""
+
+    def __init__(self, rung: int) -> None:
+        self._rung = rung
+        self._form: tuple[Any, ...] = ()
+        self._context: Any = None
+
+    def encode(self, frame: Any) -> tuple[bytes, tuple[int, int]]:
+        """Bytes of a JPEG file and its size in pixels. Raises MediaError for what cannot be encoded."""
+        form = frame.format.name, frame.width, frame.height
+        if form != self._form:
+            self._form, self._size = form, scaled(frame.width, frame.height, self._rung)
+            self._graph = FilterGraph(picture_steps(frame, "yuvj420p", self._size))
+            context: Any = av.CodecContext.create("mjpeg", "w")
+            context.width, context.height = self._size
+            context.pix_fmt, context.time_base = "yuvj420p", Fraction(1, 30)
+            context.color_range, context.options = 2, {"qmin": "6", "qmax": "6"}
+            self._context, self._number = context, 0
+        (own,) = self._graph.push(frame)
+        own.pts, own.time_base, own.pict_type, own.color_range = self._number, Fraction(1, 30), 0, 2
+        self._number += 1
+        try:
+            return b"".join(map(bytes, self._context.encode(own))), self._size
+        except av.FFmpegError as error:
+            raise MediaError(f"JPEG cannot encode {frame}: {error}") from error
 
 
 class SoundEncoder:

@@ -14,11 +14,12 @@ from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError
 from avlab.core.item import Item
-from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder
+from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder, StillEncoder
 from avlab.media.rtc.view_track import LiveTrack, attach
 
 RUNGS = 3
 """Qualities: the source's size, half and a quarter of it in each direction."""
+_SOUND = "sound"
 _SOUND_WAITS = 25  # blocks that may wait for the encoder: half a second
 _JUMP = 5  # seconds that times may jump ahead before the timeline counts as a new one
 _BACK = 1  # seconds that times may lie back before the same
@@ -31,12 +32,17 @@ class Viewer:
     ``active``. ``limit``: bits per second that the viewer can take, None for no limit.
     """
 
-    def __init__(self, hub: Outgoing, take: Callable[[Coded], None], rung: int) -> None:
-        self._hub, self._take = hub, take
+    def __init__(self, hub: Outgoing, take: Callable[[Coded], None], rung: int, form: str) -> None:
+        self._hub, self._take, self._form = hub, take, form
         self.rung = min(max(rung, 0), RUNGS - 1)
         self.limit: int | None = None
         self.active = True
         self._needs_key = True
+
+    @property
+    def lane(self) -> str:
+        """The encoder that it looks at."""
+        return f"{self._form} {self.rung}"
 
     def offer(self, coded: Coded) -> None:
         """Hand it on, unless the viewer could not decode it."""
@@ -49,7 +55,7 @@ class Viewer:
     def ask_key(self) -> None:
         """Go on with a key picture: after a loss, at the start, after a pause."""
         self._needs_key = True
-        self._hub.key(self.rung)
+        self._hub.key(self.lane)
 
     def change(self, *, rung: int | None = None, active: bool | None = None) -> None:
         """Another quality, or pause and go on."""
@@ -76,7 +82,7 @@ class Outgoing:
         self.bit_rate, self._clock = bit_rate, clock
         self._lock = threading.Lock()
         self._viewers: list[Viewer] = []
-        self._lanes: dict[int | str, _Lane] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._time = _Timeline(clock)
         self._last: Item | None = None
         self.size = 0, 0
@@ -93,7 +99,7 @@ class Outgoing:
     def put(self, item: Item) -> None:
         """One more picture or block of sound; never blocks."""
         value = item.value
-        if not isinstance(value, av.VideoFrame | av.AudioFrame | av.Packet):
+        if not carries(value):
             self.counts["bad"] += 1
             self.problem = f"a live stream cannot carry a {type(value).__qualname__}: send frames or packets"
             return
@@ -116,7 +122,7 @@ class Outgoing:
     def _wanted(self, kind: str) -> list[_Lane]:
         with self._lock:
             active = [viewer for viewer in self._viewers if viewer.active]
-            names = {"audio"} if kind == "audio" else {viewer.rung for viewer in active}
+            names = {_SOUND} if kind == "audio" else {viewer.lane for viewer in active}
             return [lane for name, lane in self._lanes.items() if active and name in names]
 
     def _coded(self, item: Item, kind: str, time: Fraction) -> None:
@@ -126,46 +132,61 @@ class Outgoing:
             Coded(kind, bytes(item.value), int(time / base), key, _captured(item, self._clock), own=item.time), None
         )
 
+    @property
+    def watched(self) -> bool:
+        """Whether there is any viewer."""
+        return bool(self._viewers)
+
+    @property
+    def newest(self) -> Item | None:
+        """The newest picture."""
+        return self._last
+
     def restart(self) -> None:
         """What comes next belongs to a new run: its times may begin anywhere."""
         self._time.restart()
 
-    def viewer(self, take: Callable[[Coded], None], rung: int = 0) -> Viewer:
-        """One more viewer. It sees the newest picture at once, also when no further one comes."""
-        viewer = Viewer(self, take, rung)
+    def viewer(self, take: Callable[[Coded], None], rung: int = 0, form: str = "h264") -> Viewer:
+        """One more viewer, of ``h264`` or ``jpeg`` pictures. It gets the newest one at once, also when no further one comes."""
+        viewer = Viewer(self, take, rung, form)
         with self._lock:
             self._viewers.append(viewer)
         self.look(viewer)
         return viewer
 
-    def attach(self, connection: Any, *, sound: bool = True, rung: int = 0) -> Viewer:
+    def attach(
+        self, connection: Any, *, sound: bool = True, rung: int = 0, seen: Callable[[Coded], None] | None = None
+    ) -> Viewer:
         """Send the stream on an aiortc connection that has no description yet; call it on the connection's loop.
 
-        The viewer ends when the connection does. Its `limit` and key pictures follow what the other side reports.
+        The viewer ends when the connection does. Its `limit` and key pictures follow what the other side reports. seen:
+        called on the loop with each picture and block of sound as it is handed to the connection.
         """
-        tracks = {kind: LiveTrack(kind) for kind in (("video", "audio") if sound else ("video",))}
-        viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
-        tracks["video"].overrun = viewer.ask_key
-        tracks["video"].on("ended", viewer.close)
-        attach(connection, list(tracks.values()), viewer)
+        tracks, viewer = self._tracks(rung, sound)
+        for track in tracks:
+            track.seen = seen
+        attach(connection, tracks, viewer)
         return viewer
 
     def tracks(self) -> list[LiveTrack]:
         """Tracks for one more viewer, H.264 and Opus, for who negotiates these codecs himself (`attach` does it all). Call it on
         the loop that the tracks are read on."""
-        tracks = {kind: LiveTrack(kind) for kind in ("video", "audio")}
-        viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded))
+        return self._tracks(0, True)[0]
+
+    def _tracks(self, rung: int, sound: bool) -> tuple[list[LiveTrack], Viewer]:
+        tracks = {kind: LiveTrack(kind) for kind in (("video", "audio") if sound else ("video",))}
+        viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
         tracks["video"].overrun = viewer.ask_key
         tracks["video"].on("ended", viewer.close)
-        return list(tracks.values())
+        return list(tracks.values()), viewer
 
     def look(self, viewer: Viewer) -> None:
         """A viewer begins to look at its rung."""
         with self._lock:
-            for name in (viewer.rung, "audio"):
+            for name in (viewer.lane, _SOUND):
                 if name not in self._lanes:
                     self._lanes[name] = _Lane(self, name)
-            lane = self._lanes[viewer.rung]
+            lane = self._lanes[viewer.lane]
         viewer._needs_key = lane.key = True
         last = self._last
         if last is not None:
@@ -178,23 +199,23 @@ class Outgoing:
         with self._lock:
             if viewer in self._viewers:
                 self._viewers.remove(viewer)
-            used: set[int | str] = {each.rung for each in self._viewers}
-            names = [name for name in self._lanes if name not in used and (name != "audio" or not used)]
+            used = {each.lane for each in self._viewers}
+            names = [name for name in self._lanes if name not in used and (name != _SOUND or not used)]
             idle = [self._lanes.pop(name) for name in names]
         for lane in idle:
             lane.close()
 
-    def key(self, rung: int) -> None:
-        """The next picture of this rung shall be a key picture."""
+    def key(self, name: str) -> None:
+        """The next picture of this encoder shall be a key picture."""
         with self._lock:
-            lane = self._lanes.get(rung)
+            lane = self._lanes.get(name)
         if lane is not None:
             lane.key = True
 
-    def give(self, coded: Coded, rung: int | None) -> None:
-        """Hand a coded picture (of a rung; None: of all) or sound to who looks at it."""
+    def give(self, coded: Coded, lane: str | None) -> None:
+        """Hand what an encoder made to who looks at it; None: to all."""
         with self._lock:
-            viewers = [viewer for viewer in self._viewers if viewer.active and rung in (None, viewer.rung)]
+            viewers = [viewer for viewer in self._viewers if viewer.active and lane in (None, viewer.lane)]
         self.counts["encoded"] += coded.kind == "video"
         self.counts["bytes"] += len(coded.data)
         for viewer in viewers:
@@ -214,7 +235,7 @@ class Outgoing:
     def statistics(self) -> dict[str, Any]:
         """The counts, and how many viewers and encoders there are."""
         with self._lock:
-            viewers, rungs = len(self._viewers), sum(name != "audio" for name in self._lanes)
+            viewers, rungs = len(self._viewers), sum(name != _SOUND for name in self._lanes)
             waiting = sum(lane.dropped for lane in self._lanes.values())
         counts = {name: self.counts[name] for name in ("video", "audio", "encoded", "bytes", "bad")}
         return {**counts, "dropped": self.counts["dropped"] + waiting, "viewers": viewers, "rungs": rungs}
@@ -231,15 +252,15 @@ class Outgoing:
 class _Lane:
     """The encoder of one rung, or of the sound, on a thread of its own; it takes what is newest."""
 
-    def __init__(self, hub: Outgoing, name: int | str) -> None:
+    def __init__(self, hub: Outgoing, name: str) -> None:
         self._hub, self._name = hub, name
         self.key = False
-        sound = name == "audio"
+        sound = name == _SOUND
         receiver: Receiver[tuple[Item, Fraction]]
         self._sender, receiver = open_channel(
             _SOUND_WAITS if sound else 1, Policy.DROP_OLDEST if sound else Policy.LATEST
         )
-        work = self._sound if sound else self._pictures
+        work = self._sound if sound else self._stills if name.startswith("jpeg") else self._pictures
         self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
         self._thread.start()
 
@@ -260,7 +281,7 @@ class _Lane:
             self._thread.join(1.0)
 
     def _pictures(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
-        hub, rung = self._hub, int(self._name)
+        hub, rung = self._hub, int(self._name[-1])
         encoder = PictureEncoder(rung, hub.rate(rung))
         for item, time in receiver:
             rate = hub.rate(rung)
@@ -273,14 +294,27 @@ class _Lane:
             except (AvlabError, ValueError) as error:
                 self._bad(error)
                 continue
-            hub.give(Coded("video", data, pts, is_key, _captured(item, hub._clock), size, item.time), rung)
+            hub.give(Coded("video", data, pts, is_key, _captured(item, hub._clock), size, item.time), self._name)
+
+    def _stills(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+        hub, encoder = self._hub, StillEncoder(int(self._name[-1]))
+        for item, time in receiver:
+            try:
+                data, size = encoder.encode(item.value)
+            except (AvlabError, ValueError) as error:
+                self._bad(error)
+                continue
+            pts, captured = int(time / PICTURE_BASE), _captured(item, hub._clock)
+            hub.give(Coded("video", data, pts, True, captured, size, item.time, "jpeg"), self._name)
 
     def _sound(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
         hub, encoder = self._hub, SoundEncoder()
         for item, time in receiver:
             try:
                 for data, pts in encoder.encode(item.value, int(time / SOUND_BASE)):
-                    hub.give(Coded("audio", data, pts, True, _captured(item, hub._clock), own=item.time), None)
+                    hub.give(
+                        Coded("audio", data, pts, True, _captured(item, hub._clock), own=item.time, form="opus"), None
+                    )
             except (AvlabError, ValueError) as error:
                 self._bad(error)
             hub.level = encoder.level
@@ -329,6 +363,11 @@ class _Timeline:
                 self._last["video"] = Fraction(self._clock() - self._began, 1_000_000_000)
             self._last["video"] += Fraction(1, 90_000)
             return self._last["video"]
+
+
+def carries(value: object) -> bool:
+    """Whether a live stream can carry such a value."""
+    return isinstance(value, av.VideoFrame | av.AudioFrame | av.Packet)
 
 
 def _is_sound(item: Item) -> bool:

@@ -41,6 +41,7 @@ class LiveTrack(MediaStreamTrack):
         super().__init__()
         self.sent = self.dropped = 0
         self.overrun: Callable[[], None] = lambda: None
+        self.seen: Callable[[Coded], None] | None = None
         self._home = asyncio.get_running_loop()
         self._queued: deque[Coded] = deque()
         self._filled = asyncio.Event()
@@ -77,6 +78,8 @@ class LiveTrack(MediaStreamTrack):
         packet: Any = av.Packet(coded.data)
         packet.pts, packet.time_base = coded.pts, PICTURE_BASE if self.kind == "video" else SOUND_BASE
         self.sent += 1
+        if self.seen is not None:
+            self.seen(coded)
         return packet
 
     def stop(self) -> None:

@@ -1,0 +1,300 @@
+"""Views: the side of a live view that has the media. It talks to the browser's side in messages, over whatever carries them.
+
+The picture comes as messages at once; a direct connection is tried beside them and takes over when it stands. Messages
+from the browser (``receive``): hello, offer, candidate, path, ack, key, set, figures, record, stop, bye. To it: welcome, answer,
+refused, picture, sound, status, again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from avlab.core.clock import Clock, monotonic
+from avlab.core.errors import AvlabError
+from avlab.media.rtc.encoder import Coded
+from avlab.media.rtc.outgoing import Outgoing
+from avlab.media.rtc.peer import Peer
+from avlab.media.rtc.view_messages import MessagePath, Send
+from avlab.media.runtime import MediaRuntime
+
+STATUS = 0.5
+"""Seconds between two status messages."""
+SILENCE = 60.0
+"""Seconds after which a view that says nothing and has no connection counts as gone."""
+MOST = 16
+"""Views of one stream at a time."""
+
+
+class Views:
+    """All views of one `Outgoing`. ``send`` carries messages to the browsers, `receive` takes theirs; neither blocks.
+
+    ice_servers: STUN and TURN servers in the browser's notation, for both sides; none by default. sync: ``low-latency`` shows
+    pictures and plays sound as they come, ``lips`` holds the earlier of the two back. facts: what the owner adds to the status
+    messages. act: called on the media loop with ``stop`` or ``record`` and its message.
+    """
+
+    def __init__(
+        self,
+        hub: Outgoing,
+        send: Send,
+        *,
+        ice_servers: Sequence[Mapping[str, Any]] = (),
+        sync: str = "low-latency",
+        facts: Callable[[], dict[str, Any]] = dict,
+        act: Callable[[str, Mapping[str, Any]], None] = lambda kind, message: None,
+        runtime: MediaRuntime | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        self.hub, self._send, self._servers, self._sync = hub, send, [dict(s) for s in ice_servers], sync
+        self._facts, self._act, self._clock = facts, act, clock
+        self._runtime = runtime or MediaRuntime.default()
+        self._views: dict[str, View] = {}
+        self._ticking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """A message of a browser's side; may be called from any thread. What is no message of ours is ignored."""
+        if not self.closed and isinstance(message.get("type"), str):
+            self._runtime.start(self._received(message))
+
+    async def _received(self, message: Mapping[str, Any]) -> None:
+        kind, name = message["type"], message.get("view")
+        if self.closed:
+            return
+        if kind in ("stop", "record"):
+            self._act(kind, message)
+            return
+        if not isinstance(name, str):
+            return
+        view = self._views.get(name)
+        if kind == "hello":
+            await self._welcome(name, message)
+        elif view is None:
+            if kind != "bye":
+                self._send({"type": "again", "view": name}, [])
+        elif kind == "bye":
+            await self._leave(name)
+        else:
+            await view.receive(kind, message)
+
+    async def _welcome(self, name: str, message: Mapping[str, Any]) -> None:
+        await self._leave(name)
+        if len(self._views) >= MOST:
+            text = f"{MOST} views of this stream are open: close one"
+            self._send({"type": "refused", "view": name, "reason": text, "final": True}, [])
+            return
+        self._views[name] = View(self, name, message)
+        Swift.hold(self)
+        if self._ticking is None:
+            self._ticking = asyncio.create_task(self._tick())
+
+    async def _leave(self, name: str) -> None:
+        view = self._views.pop(name, None)
+        if view is not None:
+            await view.close()
+        if not self._views:
+            Swift.drop(self)
+
+    async def _tick(self) -> None:
+        """Status to all views, until there are none."""
+        while self._views:
+            now = self._clock()
+            for name, view in list(self._views.items()):
+                if (now - view.heard) / 1e9 > SILENCE and not view.connected:
+                    await self._leave(name)
+            self._send(self.status(), [])
+            await asyncio.sleep(STATUS)
+        self._ticking = None
+
+    def status(self) -> dict[str, Any]:
+        """What all views show: counts of the hub, level, and per view what only this side knows."""
+        hub = self.hub
+        views = {name: view.figures() for name, view in list(self._views.items())}
+        return {
+            "type": "status", **hub.statistics(), "level": hub.level, "size": hub.size, "problem": hub.problem,
+            "tracks": sorted(hub.tracks_seen), "views": views, **self._facts(),
+        }  # fmt: skip
+
+    def reports(self) -> list[dict[str, Any]]:
+        """What each open view has last told about itself."""
+        return [{"view": name, **view.report} for name, view in list(self._views.items())]
+
+    @property
+    def open(self) -> bool:
+        """Whether any view is open."""
+        return bool(self._views)
+
+    def announce(self) -> None:
+        """Tell the views how things stand, without waiting for the next tick; any thread."""
+        if self._views and not self.closed:
+            self._send(self.status(), [])
+
+    def close(self) -> None:
+        """End all views and tell them. Idempotent; takes at most a second."""
+        if not self.closed:
+            self.closed = True
+            self._runtime.run(self._close(), 2.0)
+
+    async def _close(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._views:
+            self._send({**self.status(), "ended": True}, [])
+        await asyncio.gather(*[self._leave(name) for name in list(self._views)])
+
+
+class View:
+    """One browser's view: its messages, its connection."""
+
+    def __init__(self, views: Views, name: str, message: Mapping[str, Any]) -> None:
+        self._all, self._name = views, name
+        self.heard = views._clock()
+        self.report: dict[str, Any] = {}
+        self._peer: Peer | None = None
+        self._ages: deque[float] = deque(maxlen=60)
+        self._shown = True
+        self._direct = False
+        form = "h264" if message.get("h264") else "jpeg"
+        self._rung = _rung(message.get("width"), views.hub.size[0])
+        self._messages = MessagePath(views.hub, views._send, name, form, self._rung, views._clock)
+        self._live: Any = None
+        hello = {"type": "welcome", "view": name, "ice": views._servers, "sync": views._sync, "size": views.hub.size}
+        views._send(hello, [])
+
+    @property
+    def connected(self) -> bool:
+        """Whether a direct connection stands."""
+        return self._peer is not None and self._peer.state == "connected"
+
+    async def receive(self, kind: str, message: Mapping[str, Any]) -> None:
+        """A message of this view."""
+        self.heard = self._all._clock()
+        if kind == "ack":
+            self._messages.acknowledge(int(message.get("n", 0)), float(message.get("spent", 0.0)))
+        elif kind == "figures":
+            self.report = {key: value for key, value in message.items() if key not in ("type", "view")}
+        elif kind == "key":
+            self._messages.viewer.ask_key()
+        elif kind == "set":
+            self._set(message)
+        elif kind == "offer":
+            await self._answer(str(message.get("sdp", "")))
+        elif kind == "candidate" and self._peer is not None:
+            await self._peer.add_candidate(message.get("candidate"))
+        elif kind == "path":
+            await self._go(str(message.get("path", "")))
+
+    def _set(self, message: Mapping[str, Any]) -> None:
+        self._shown = bool(message.get("shown", self._shown))
+        self._messages.sound = bool(message.get("sound", self._messages.sound))
+        if "width" in message:
+            self._rung = _rung(message["width"], self._all.hub.size[0])
+        self._apply()
+
+    def _apply(self) -> None:
+        """Each of the two paths carries pictures only while they are looked at."""
+        self._messages.viewer.change(rung=self._rung, active=self._shown and not self._direct)
+        if self._live is not None:
+            self._live.change(rung=self._rung, active=self._shown)
+
+    async def _answer(self, sdp: str) -> None:
+        if self._peer is not None:
+            await self._peer.close()
+        peer = self._peer = Peer(ice_servers=self._all._servers)
+        try:
+            self._live = self._all.hub.attach(peer.connection, rung=self._rung, seen=self._seen)
+            answer = await peer.answer(sdp)
+        except AvlabError as error:
+            self._all._send({"type": "refused", "view": self._name, "reason": str(error)}, [])
+            await self._drop()
+            return
+        if self._all._sync != "lips":
+            answer = apart(answer)
+        self._all._send({"type": "answer", "view": self._name, "sdp": answer}, [])
+        self._apply()
+
+    def _seen(self, coded: Coded) -> None:
+        if coded.kind == "video":
+            self._ages.append((self._all._clock() - coded.captured) / 1e6)
+
+    async def _go(self, path: str) -> None:
+        self._direct = path == "direct" and self.connected
+        if path == "messages":
+            await self._drop()
+        self._apply()
+
+    async def _drop(self) -> None:
+        peer, self._peer, self._live = self._peer, None, None
+        if peer is not None:
+            await peer.close()
+
+    def figures(self) -> dict[str, Any]:
+        """What this side knows about the view: its path in a sentence, milliseconds before and on the way."""
+        ages, peer = sorted(self._ages), self._peer
+        return {
+            "path": peer.path if peer is not None and self._direct else "",
+            "reason": peer.reason if peer is not None else "",
+            "age": ages[len(ages) // 2] if ages else None,
+            "way": self._messages.way,
+            "dropped": self._messages.dropped,
+            "rung": self._rung,
+        }
+
+    async def close(self) -> None:
+        """End it, within half a second."""
+        self._messages.close()
+        if self._live is not None:
+            self._live.close()
+        await self._drop()
+
+
+class Swift:
+    """While somebody looks, threads take turns more often: a busy cell then leaves the media its share of the interpreter."""
+
+    _holders: ClassVar[set[int]] = set()
+    _before: ClassVar[float] = 0.005
+
+    @classmethod
+    def hold(cls, holder: object) -> None:
+        """Begin for a holder, on the media loop."""
+        if not cls._holders:
+            cls._before = sys.getswitchinterval()
+            sys.setswitchinterval(min(0.0005, cls._before))
+        cls._holders.add(id(holder))
+
+    @classmethod
+    def drop(cls, holder: object) -> None:
+        """End for a holder."""
+        if id(holder) in cls._holders:
+            cls._holders.remove(id(holder))
+            if not cls._holders:
+                sys.setswitchinterval(cls._before)
+
+
+def apart(sdp: str) -> str:
+    """A description whose sound is a stream of its own: browsers then do not delay pictures to the sound or the other way."""
+    head, *parts = sdp.split("\r\nm=")
+    return "\r\nm=".join([head, *(_own_stream(part) if part.startswith("audio") else part for part in parts)])
+
+
+def _own_stream(part: str) -> str:
+    lines = []
+    for line in part.split("\r\n"):
+        if line.startswith("a=msid:"):
+            line = "a=msid:avlab-sound " + line.rpartition(" ")[2]
+        elif line.startswith("a=ssrc:") and " cname:" in line:
+            line = line.partition(" cname:")[0] + " cname:avlab-sound"
+        lines.append(line)
+    return "\r\n".join(lines)
+
+
+def _rung(wanted: Any, width: int) -> int:
+    """The rung whose pictures are at least nearly as wide as the view (in pixels of the screen)."""
+    if not isinstance(wanted, int | float) or wanted <= 0 or not width:
+        return 0
+    return 0 if wanted > width * 0.55 else 1 if wanted > width * 0.28 else 2

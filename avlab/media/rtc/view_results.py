@@ -1,0 +1,84 @@
+"""Structured results beside or over the picture: boxes, text, numbers, at the time that they belong to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from avlab.core.item import Item
+from avlab.media.rtc.view_messages import Send
+
+MOST_BOXES = 100
+LONGEST = 500  # characters of one text
+_FIELDS = 24  # of one mapping
+
+
+class Results:
+    """Turns values into what a view can draw and sends it: never more than views look at, nothing is kept but counts.
+
+    A box is a mapping with ``box`` (or ``bbox``) of x, y, width, height in pixels of the picture, or in parts of it when all
+    are at most 1, and optionally ``label`` and ``score``. Numbers become figures with a running plot, text becomes lines,
+    mappings become tables, also a mapping's ``boxes`` and ``text``.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._lock = send, threading.Lock()
+        self.count = 0
+        self.wanted = False
+        """Whether any view is open."""
+
+    def put(self, item: Item) -> None:
+        """One result; sent at once when somebody looks, with its time, so that the view draws it where it belongs."""
+        with self._lock:
+            self.count += 1
+        if self.wanted:
+            self._send({"type": "result", "time": item.time, "track": item.track, **drawn(item.value)}, [])
+
+
+def drawn(value: Any) -> dict[str, Any]:
+    """What of a value can be drawn: any of ``boxes``, ``text``, ``number`` and ``table``, as JSON values."""
+    if isinstance(value, str):
+        return {"text": value[:LONGEST]}
+    if isinstance(value, bool):
+        return {"table": {"value": str(value)}}
+    if isinstance(value, Real):
+        return {"number": float(value)}
+    if isinstance(value, Mapping):
+        return _mapping(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        boxes = [box for each in value[:MOST_BOXES] if (box := _box(each)) is not None]
+        if boxes or not value:
+            return {"boxes": boxes}
+    return {"text": f"{type(value).__name__}: {value!s}"[:LONGEST]}
+
+
+def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    box = _box(value)
+    if box is not None:
+        return {"boxes": [box]}
+    parts: dict[str, Any] = {}
+    table = {}
+    for name, each in list(value.items())[:_FIELDS]:
+        if name == "boxes" and isinstance(each, Sequence):
+            parts["boxes"] = [box for one in each[:MOST_BOXES] if (box := _box(one)) is not None]
+        elif name == "text" and isinstance(each, str):
+            parts["text"] = each[:LONGEST]
+        else:
+            table[str(name)[:40]] = f"{each:.4g}" if isinstance(each, float) else str(each)[:80]
+    return {**parts, "table": table} if table else parts
+
+
+def _box(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, Mapping):
+        return None
+    corners = value.get("box", value.get("bbox"))
+    try:
+        numbers = [float(number) for number in corners or ()]
+    except (TypeError, ValueError):
+        return None
+    if len(numbers) != 4:
+        return None
+    label, score = str(value.get("label", ""))[:60], value.get("score")
+    return {"box": numbers, "label": label, "score": float(score) if isinstance(score, Real) else None}

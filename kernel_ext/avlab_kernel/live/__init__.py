@@ -1,0 +1,1 @@
+"""Live media in the notebook: views of a running pipeline."""

@@ -1,0 +1,34 @@
+"""The widget of a live view: it carries messages between the browser's side (view.js) and the side that has the media."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from .routing import unbind
+
+Receive = Callable[[Mapping[str, Any]], None]
+_HERE = Path(__file__).parent
+
+
+class LiveView(anywidget.AnyWidget):
+    """Shows a live stream. ``poster``: a data URL of a picture, shown where nothing is live, as in a saved notebook."""
+
+    _esm = (_HERE / "view.js").read_text(encoding="utf-8")
+    _css = (_HERE / "view.css").read_text(encoding="utf-8")
+    poster = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, receive: Receive) -> None:
+        super().__init__()
+        unbind(self.comm)
+        # The browser's messages may come on any thread; `receive` hands them to the media loop.
+        self.on_msg(lambda _, message, buffers: receive(message) if isinstance(message, dict) else None)
+
+    def deliver(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        """Send a message to all views in all browsers; any thread. Without a front end it goes nowhere."""
+        if self.comm is not None:
+            self.send(message, buffers or None)

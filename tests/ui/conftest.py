@@ -1,0 +1,216 @@
+"""A real JupyterLab, and a real browser in it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+]  # fmt: skip
+PATIENCE = 60_000  # ms
+
+READY = """() => {
+  const panel = window.jupyterapp?.shell?.currentWidget;
+  const kernel = panel?.sessionContext?.session?.kernel;
+  return panel?.context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+RUN = """async (index) => {
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  notebook.activeCellIndex = index;
+  notebook.deselectAll();
+  window.ran = window.ran ?? {};
+  window.ran[index] = false;
+  window.jupyterapp.commands.execute('notebook:run-cell').then(() => (window.ran[index] = true));
+}"""
+EXECUTE = """async (code) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  let out = '';
+  const future = kernel.requestExecute({ code, store_history: false });
+  future.onIOPub = ({ header, content }) => {
+    if (header.msg_type === 'stream') out += content.text;
+    if (header.msg_type === 'error') out += content.ename + ': ' + content.evalue;
+  };
+  await future.done;
+  return out;
+}"""
+OUTPUTS = "(index) => window.jupyterapp.shell.currentWidget.content.widgets[index].model.outputs.toJSON()"
+# The number that TestSource draws into a picture, read from the pixels that are shown; -1 when there is none.
+NUMBER = """(element) => {
+  const canvas = document.createElement('canvas');
+  const [width, height] = [element.videoWidth || element.width, element.videoHeight || element.height];
+  if (!width) return -1;
+  [canvas.width, canvas.height] = [width, Math.ceil(height / 12)];
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.drawImage(element, 0, 0);
+  const row = context.getImageData(0, Math.floor(height / 24), width, 1).data;
+  let number = 0;
+  for (let i = 2; i < 22; i++) number = number * 2 + (row[4 * Math.floor(((2 * i + 1) * width) / 48)] > 128 ? 1 : 0);
+  return row[4 * Math.floor(width / 48)] > 128 ? number : -1;
+}"""
+
+
+class Notebook:
+    """One notebook, open in one page."""
+
+    def __init__(self, page: Page, server: "Server") -> None:
+        self.page, self.server = page, server
+        self.console: list[str] = []
+        page.on("console", lambda message: self.console.append(f"{message.type}: {message.text[:300]}"))
+        page.on("pageerror", lambda error: self.console.append(f"pageerror: {error}"[:300]))
+
+    def open(self, name: str, cells: list[str]) -> None:
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        made = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), self.server.root / name)
+        self.page.goto(f"{self.server.url}/lab/tree/{name}?reset", timeout=PATIENCE)
+        self.page.wait_for_function(READY, timeout=PATIENCE)
+
+    def reload(self) -> None:
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        self.page.reload(timeout=PATIENCE)
+        self.page.wait_for_function(READY, timeout=PATIENCE)
+
+    def start(self, index: int) -> None:
+        self.page.evaluate(RUN, index)
+
+    def run(self, index: int) -> list[dict[str, Any]]:
+        self.start(index)
+        self.page.wait_for_function("(index) => window.ran[index]", arg=index, timeout=PATIENCE)
+        return self.page.evaluate(OUTPUTS, index)
+
+    def execute(self, code: str) -> str:
+        return str(self.page.evaluate(EXECUTE, code))
+
+    def number(self) -> int:
+        """Which picture of TestSource is shown."""
+        return int(self.page.get_by_test_id("avlab-video").evaluate(NUMBER))
+
+    def wait_for_path(self, path: str) -> None:
+        self.page.wait_for_selector(f"[data-testid=avlab-preview][data-path={path}]", timeout=PATIENCE)
+
+    def frames(self) -> int:
+        return int(self.page.get_by_test_id("avlab-preview").get_attribute("data-frames") or 0)
+
+    def rate(self, seconds: float) -> float:
+        """Pictures shown per second during so many seconds."""
+        first, began = self.frames(), time.monotonic()
+        self.page.wait_for_timeout(seconds * 1000)
+        return (self.frames() - first) / (time.monotonic() - began)
+
+    def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds} s; the browser says: {self.console[-8:]}"
+            self.page.wait_for_timeout(50)
+
+
+class Server:
+    """JupyterLab in a process of its own."""
+
+    def __init__(self, root: Path, settings: dict[str, dict[str, Any]]) -> None:
+        self.root = root
+        overrides = root / "settings"
+        overrides.mkdir()
+        (overrides / "overrides.json").write_text(json.dumps(settings))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        options = [
+            "--no-browser", f"--port={port}", "--port-retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+            f"--ServerApp.root_dir={root}", "--ip=127.0.0.1", "--allow-root", "--LabApp.expose_app_in_browser=True",
+            f"--LabApp.app_settings_dir={overrides}", "--LabApp.extension_manager=readonly", "--LabApp.news_url=",
+        ]  # fmt: skip
+        home = {"JUPYTER_CONFIG_DIR": str(root / "config"), "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces")}
+        home["JUPYTERLAB_SETTINGS_DIR"] = str(root / "user-settings")
+        self.log = (root / "jupyter.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=os.environ | home, stdout=self.log, stderr=self.log, cwd=root
+        )
+        end = time.monotonic() + 60
+        while not self._answers():
+            assert self.process.poll() is None and time.monotonic() < end, (root / "jupyter.log").read_text()[-3000:]
+            threading.Event().wait(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/status", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for child in psutil.wait_procs(children, timeout=5)[1]:
+            child.kill()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """JupyterLab without questions about news."""
+    server = Server(tmp_path_factory.mktemp("lab"), {})
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Callable[..., Browser]]:
+    """Starts browsers, which end with the module."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "these tests need Chromium: make test installs it"
+    with sync_playwright() as playwright:
+        browsers: list[Browser] = []
+
+        def launch(*flags: str) -> Browser:
+            browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
+            browsers.append(browser)
+            return browser
+
+        yield launch
+        for browser in browsers:
+            browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Browser]) -> Browser:
+    return launch()
+
+
+@pytest.fixture
+def notebook(browser: Browser, server: Server) -> Iterator[Notebook]:
+    """A page for one notebook."""
+    yield from opened(browser.new_context(viewport={"width": 1100, "height": 1000}), server)
+
+
+def opened(context: BrowserContext, server: Server) -> Iterator[Notebook]:
+    page = context.new_page()
+    notebook = Notebook(page, server)
+    yield notebook
+    page.evaluate(
+        "async () => { try { await window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown(); } catch {} }"
+    )
+    context.close()
