@@ -40,6 +40,8 @@ from avlab.core.node import Node, join, node
 
 if TYPE_CHECKING:
     from avlab.flow.graph import Pipeline, tee
+    from avlab.media.rtc.manager import WebRTCManager
+    from avlab.media.rtc.nodes import WebRTCSink, WebRTCSource
     from avlab.media.sinks import Collect, FileSink
     from avlab.media.sources import FileSource, TestSource
     from avlab.remote.client import Executor, aconnect, connect
@@ -61,6 +63,9 @@ _HOMES = {
     "SerializedClassExecutorNode": "avlab.remote.nodes",
     "Session": "avlab.remote.session",
     "TestSource": "avlab.media.sources",
+    "WebRTCManager": "avlab.media.rtc.manager",
+    "WebRTCSink": "avlab.media.rtc.nodes",
+    "WebRTCSource": "avlab.media.rtc.nodes",
     "aconnect": "avlab.remote.client",
     "connect": "avlab.remote.client",
     "tee": "avlab.flow.graph",
@@ -106,6 +111,9 @@ __all__ = [
     "TimingError",
     "UnknownNode",
     "VersionMismatch",
+    "WebRTCManager",
+    "WebRTCSink",
+    "WebRTCSource",
     "WorkerDied",
     "aconnect",
     "connect",

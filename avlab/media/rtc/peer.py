@@ -140,10 +140,19 @@ class Peer:
             return "direct"
         return "turn " + self._turn
 
+    @property
+    def packets(self) -> int:
+        """How many packets have come from the other side: media, reports and data; grows while there is a path."""
+        reports = [report for transport in self._transports() for report in transport._get_stats().values()]
+        return sum(report.packetsReceived for report in reports)
+
     def _pairs(self) -> list[Any]:
-        owners: list[Any] = [*self.connection.getSenders(), *([self.connection.sctp] if self.connection.sctp else [])]
         # aiortc's getStats has no candidate pairs: the ICE agent's own table does.
-        return [pair for owner in owners for pair in owner.transport.transport._connection._nominated.values()]
+        return [pair for each in self._transports() for pair in each.transport._connection._nominated.values()]
+
+    def _transports(self) -> set[Any]:
+        owners: list[Any] = [*self.connection.getSenders(), *([self.connection.sctp] if self.connection.sctp else [])]
+        return {owner.transport for owner in owners}
 
     async def _remote(self, sdp: str, kind: str) -> None:
         text = clean(sdp, loopback=self._loopback)

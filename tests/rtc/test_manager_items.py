@@ -1,0 +1,179 @@
+"""Two managers: hand-carried offers, a room, items both ways, back-pressure, pictures and sound."""
+
+import threading
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from avlab.core.errors import CodecError, ConfigError, Denied, LinkClosed, MediaError, TimedOut
+from avlab.core.item import Item
+from avlab.media.rtc.channel import CHUNK, WINDOW
+from avlab.media.rtc.manager import WebRTCManager
+from avlab.media.runtime import MediaRuntime
+from avlab.media.signaling.server import SignalConfig, SignalServer
+from avlab.media.sources import TestSource
+
+
+@pytest.fixture
+def make():
+    """Managers, each on a runtime of its own as in another process."""
+    made = []
+
+    def make(*arguments, **options) -> WebRTCManager:
+        runtime = MediaRuntime()
+        made.append((None, runtime))
+        manager = WebRTCManager(*arguments, runtime=runtime, **options)
+        made[-1] = (manager, runtime)
+        return manager
+
+    yield make
+    for manager, runtime in made:
+        if manager is not None:
+            manager.close()
+        runtime.close()
+
+
+@pytest.fixture
+def pair(make):
+    first, second = make(media=False), make(media=False)
+    first.accept(second.answer(first.offer()))
+    return first.wait(), second.wait()
+
+
+def test_items_of_every_kind_travel_both_ways(pair):
+    here, there = pair
+    values = [b"", b"x" * 5, "grüß Gott", 3, None, [1, {"a": (2.5, None)}], np.arange(12.0).reshape(3, 4)]
+    for number, value in enumerate(values):
+        here.send(Item(value, number * 10, Fraction(1, 90000), "data", number))
+        item = there.receive(10)
+        assert (item.pts, item.time_base, item.track, item.seq) == (number * 10, Fraction(1, 90000), "data", number)
+        assert np.array_equal(item.value, value) if isinstance(value, np.ndarray) else item.value == value
+        there.send(item)
+        assert here.receive(10).seq == number
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 2 * WINDOW + 7])
+def test_large_items_go_in_chunks(pair, size):
+    here, there = pair
+    array = np.random.default_rng(size).integers(0, 255, size, np.uint8)
+    here.send(array)
+    assert np.array_equal(there.receive(30).value, array)
+
+
+def test_a_slow_reader_holds_up_the_writer_and_loses_nothing(pair):
+    here, there = pair
+    block, count = np.zeros(1 << 20, np.uint8), 24
+    sent = []
+
+    def write():
+        for number in range(count):
+            here.send(Item(block, number))
+            sent.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert there.receive(10).pts == 0
+    writer.join(1.0)
+    # What is under way and what waits are bounded by two windows, one message, and the transport's own megabyte.
+    assert writer.is_alive() and len(sent) <= 2 * WINDOW // len(block) + 4
+    assert [there.receive(10).pts for _ in range(count - 1)] == list(range(1, count))
+    writer.join(10)
+
+
+def test_the_end_is_heard_on_the_other_side(pair):
+    here, there = pair
+    with pytest.raises(TimedOut):
+        there.receive(0.05)
+    rest = []
+    waiting = threading.Thread(target=lambda: rest.extend([list(there), "ended"]))
+    waiting.start()
+    here.close()
+    waiting.join(5)
+    assert rest == [[], "ended"]
+    with pytest.raises(LinkClosed):
+        there.receive(5)
+    with pytest.raises(LinkClosed):
+        there.send(1)
+    with pytest.raises(LinkClosed):
+        here.send(1)
+    assert here.state == there.state == "closed"
+
+
+def test_values_that_cannot_travel_are_refused_where_they_are_sent(pair):
+    with pytest.raises(CodecError, match="cannot travel"):
+        pair[0].send(threading.Lock())
+    pair[0].send("still works")
+    assert pair[1].receive(10).value == "still works"
+
+
+@pytest.mark.parametrize("text", ["", "hello", "avlab-rtc:!!!", "avlab-rtc:aGFsbG8=", "v=0\nm=nothing", None])
+def test_carried_text_that_is_none_is_refused(make, text):
+    manager = make(media=False)
+    with pytest.raises(MediaError):
+        manager.answer(text)
+    with pytest.raises(MediaError, match="offer"):
+        manager.accept(text)
+    manager.offer()
+    with pytest.raises(MediaError):
+        manager.accept(text)
+
+
+@pytest.fixture
+def server():
+    runtime = MediaRuntime()
+    with SignalServer(SignalConfig(port=0), runtime=runtime) as server:
+        yield server
+    runtime.close()
+
+
+def test_members_of_a_room_find_each_other(make, server):
+    first = make(server.url, room="studio", secret=server.secret, media=False)
+    second = make(str(server.invite("studio")), media=False)
+    third = make(str(first.invite()), media=False)
+    partners = [second.wait(), second.wait(), first.wait(), first.wait(), third.wait(), third.wait()]
+    third.send("to all")
+    assert [p.receive(10).value for p in partners[:4] if p.id == third._client.id] == ["to all"] * 2
+    assert {p.state for p in partners} == {"connected"} and {p.path for p in partners} == {"direct"}
+    third.close()
+    for partner in partners[:4]:
+        if partner.id == third._client.id:
+            with pytest.raises(LinkClosed):
+                partner.receive(5)
+    assert len(first.partners) == 1
+
+
+def test_a_room_needs_an_invitation(make, server):
+    with pytest.raises(Denied):
+        make(f"{server.url}/#room=studio&token=wrong")
+    with pytest.raises(ConfigError, match="invitation"):
+        make(server.url, room="studio")
+    with pytest.raises(ConfigError, match="secret"):
+        make(str(server.invite("studio")), media=False).invite()
+
+
+def test_pictures_and_sound_arrive_with_their_times(make):
+    first, second = make(), make()
+    first.accept(second.answer(first.offer()))
+    there = second.wait()
+    source = TestSource(size=(320, 240), duration=None, realtime=True)
+    source.open()
+
+    def show():
+        for item in source.items():
+            first.put(item)
+
+    showing = threading.Thread(target=show)
+    showing.start()
+    try:
+        items = list(islice(there.frames(), 60))
+    finally:
+        source.close()
+        showing.join(10)
+    tracks = {item.track for item in items}
+    assert tracks == {"video", "audio"}
+    for track in tracks:
+        times = [item.time for item in items if item.track == track]
+        assert times == sorted(times) and len(times) >= 5
+    assert {(i.value.width, i.value.height) for i in items if i.track == "video"} == {(320, 240)}
