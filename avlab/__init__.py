@@ -44,11 +44,14 @@ if TYPE_CHECKING:
     from avlab.media.rtc.nodes import WebRTCSink, WebRTCSource
     from avlab.media.sinks import Collect, FileSink
     from avlab.media.sources import FileSource, TestSource
-    from avlab.remote.client import Executor, aconnect, connect
+    from avlab.remote.client import Executor
+    from avlab.remote.connect import aconnect, connect
     from avlab.remote.config import RemoteExecutorConfig
     from avlab.remote.limits import Limits
     from avlab.remote.nodes import RemoteExecutionNode, RemoteObjectExecutionNode, SerializedClassExecutorNode
     from avlab.remote.session import Session
+
+    Preview: Any
 
 _HOMES = {
     "Collect": "avlab.media.sinks",
@@ -66,8 +69,8 @@ _HOMES = {
     "WebRTCManager": "avlab.media.rtc.manager",
     "WebRTCSink": "avlab.media.rtc.nodes",
     "WebRTCSource": "avlab.media.rtc.nodes",
-    "aconnect": "avlab.remote.client",
-    "connect": "avlab.remote.client",
+    "aconnect": "avlab.remote.connect",
+    "connect": "avlab.remote.connect",
     "tee": "avlab.flow.graph",
 }
 
@@ -95,6 +98,7 @@ __all__ = [
     "NodeError",
     "Pipeline",
     "PipelineError",
+    "Preview",
     "RemoteError",
     "RemoteExecutionNode",
     "RemoteExecutorConfig",
@@ -122,11 +126,15 @@ __all__ = [
 ]
 
 
+_REGISTERED = {"Preview"}
+"""Public names of the notebook side, a package of its own: found by their entry points."""
+
+
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
-    if home is None:
+    if home is None and name not in _REGISTERED:
         raise AttributeError(f"module 'avlab' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    value = _registered(name) if home is None else getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 
@@ -155,4 +163,13 @@ def _place(node: object, config: Any) -> Any:
     return importlib.import_module("avlab.remote.nodes").place(node, config)
 
 
+def _registered(name: str) -> Any:
+    return importlib.import_module("avlab.core.registry").registered(name)
+
+
+def _preview(run: object, options: Any) -> Any:
+    return _registered("Preview").of(run, options)
+
+
+join.preview = staticmethod(_preview)
 join.pipeline, join.config, join.place = staticmethod(_pipeline), staticmethod(_config), staticmethod(_place)

@@ -37,9 +37,9 @@ def leaves_nothing_behind() -> Iterator[None]:
 
 def close_shared() -> None:
     """End what lives as long as the process: the executors that nodes share and the loop thread, where they were used."""
-    client, portal = sys.modules.get("avlab.remote.client"), sys.modules.get("avlab.core.portal")
-    if client:
-        client.close_shared()
+    connecting, portal = sys.modules.get("avlab.remote.connect"), sys.modules.get("avlab.core.portal")
+    if connecting:
+        connecting.close_shared()
     if portal:
         portal.portal.close()
 

@@ -148,18 +148,22 @@ class ItemMessage:
     packed: bool = False
     release: Callable[[], None] | None = None
     _sizes: tuple[int, ...] | None = None
+    _nbytes: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Bytes of each buffer, as they were when first asked for."""
         if self._sizes is None:
             self._sizes = tuple([b.nbytes if isinstance(b, memoryview) else len(b) for b in self.buffers])
+            self._nbytes = sum(self._sizes)
         return self._sizes
 
     @property
     def nbytes(self) -> int:
         """Bytes of payload."""
-        return sum(self.sizes)
+        if self._sizes is None:
+            _ = self.sizes
+        return self._nbytes
 
 
 @dataclass(slots=True)

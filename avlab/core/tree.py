@@ -55,7 +55,7 @@ class Values:
             return "bytes", b"", (value,)
         if (
             kind in CONTAINERS
-            or (is_dataclass(kind) and self._pickle is None)
+            or (self._pickle is None and is_dataclass(kind))
             or (value is self.itself and value is not None)
             or value is NotImplemented
         ):

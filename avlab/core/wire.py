@@ -77,7 +77,7 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
         raise CodecError(f"a field of this {type(message).__name__} cannot be written: {error}") from None
     if type(message) is ItemMessage:
         buffers = message.buffers
-        size = sum(message.sizes) if buffers else 0
+        size = message.nbytes
         if len(buffers) > MAX_BUFFERS:
             raise ItemTooLarge(
                 f"an item of {len(buffers)} buffers exceeds the limit of {MAX_BUFFERS}: use fewer, larger ones"
@@ -272,11 +272,12 @@ def _item_from_proto(proto: Any, payload: memoryview) -> ItemMessage:
     mode = proto.mode
     if mode >= len(_MODES) or mode < 0:
         _bad("mode")
-    item = ItemMessage(
-        proto.input, proto.k, proto.last, proto.ordinal, _MODES[mode], proto.method, proto.codec, proto.meta
-    )
-    item.granted, item.acked, item.packed = proto.granted, proto.acked, proto.packed
-    item.track, item.seq, item.stamps = proto.track, proto.seq, tuple(proto.stamps)
+    item = ItemMessage(proto.input, proto.k, codec=proto.codec, meta=proto.meta, track=proto.track, seq=proto.seq)
+    if item.k:
+        item.last, item.ordinal, item.granted = proto.last, proto.ordinal, proto.granted
+    else:
+        item.mode, item.method, item.packed, item.acked = _MODES[mode], proto.method, proto.packed, proto.acked
+    item.stamps = tuple(proto.stamps[:])
     if proto.HasField("pts"):
         item.pts = proto.pts
         if proto.time_base_denominator <= 0 or proto.time_base_numerator <= 0:

@@ -1,13 +1,11 @@
-"""connect, Executor: sessions on objects and registered nodes, wherever the executor is."""
+"""Executor: sessions on objects and registered nodes, wherever the executor is."""
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
@@ -29,6 +27,11 @@ class Executor:
         self._connection, self.config = connection, config
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used."""
+        return self._closed
 
     @property
     def url(self) -> str:
@@ -172,58 +175,3 @@ def _opened(recv: Callable[[], object], log: OnLog) -> Opened:
             raise restore(message)
         if isinstance(message, Log):
             log(message)
-
-
-def connect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
-    """Connect to an executor: "local:" (the embedded one, which starts by itself), "grpc://host:port", "grpcs://…".
-
-    ``config``: fields of RemoteExecutorConfig, and limits as defaults for all sessions. Raises ConfigError, ConnectError,
-    TierUnavailable.
-    """
-    if isinstance(url, RemoteExecutorConfig):
-        settings = url
-    else:
-        own = {k: config.pop(k) for k in list(config) if k in RemoteExecutorConfig.__dataclass_fields__}
-        settings = RemoteExecutorConfig.from_url(url, **own)
-    if config:
-        settings = settings.with_limits(config)
-    if settings.protocol == "grpc":
-        from avlab.remote.links.grpc import connect as connect_grpc  # loads grpc
-
-        return Executor(connect_grpc(settings), settings)
-    if settings.protocol == "inproc":
-        from avlab.remote.links.inproc import connect as connect_inproc
-
-        return Executor(connect_inproc(), settings)
-    points = entry_points(group="avlab.executors", name=settings.protocol)
-    if not points:
-        raise ConnectError(f"no executor for {settings.url!r} is installed here: install avlab with its executor")
-    make = cast(Callable[[RemoteExecutorConfig], Connection], next(iter(points)).load())
-    return Executor(make(settings), settings)
-
-
-async def aconnect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
-    """`connect` for async code."""
-    return await in_thread(lambda: connect(url, **config), discard=Executor.close)
-
-
-_shared: dict[RemoteExecutorConfig, Executor] = {}
-_sharing = threading.Lock()
-
-
-def shared(config: RemoteExecutorConfig) -> Executor:
-    """The process's one executor for a config: nodes that run at the same place share it."""
-    with _sharing:
-        executor = _shared.get(config)
-        if executor is None or executor._closed:
-            executor = _shared[config] = connect(config)
-        return executor
-
-
-def close_shared() -> None:
-    """End the executors that nodes of this process share; the next use connects again."""
-    with _sharing:
-        executors = list(_shared.values())
-        _shared.clear()
-    for executor in executors:
-        executor.close()

@@ -6,23 +6,25 @@ outputs. While it waits for credit, and between the results of a generator, it l
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.drive import close_node, drive, iterate_async, open_node
 from avlab.core.errors import CodecError, ConfigError, LinkClosed, LinkError
 from avlab.core.item import Item
-from avlab.core.message import Credit, End, ItemMessage, Message, Mode, Open, Opened, Signal, SignalKind
+from avlab.core.message import Credit, End, ItemMessage, Log, Message, Mode, Open, Opened, Signal, SignalKind
 from avlab.core.node import consumes, parameters
 from avlab.core.tree import Values
 from avlab.remote.delivery import HostBank
 from avlab.remote.failure import describe
+
+if TYPE_CHECKING:
+    import asyncio
 
 INPUTS = 16
 """Inputs that may be under way on one session."""
@@ -271,9 +273,13 @@ class Host:
                 given = json.loads(signal.data)
             except ValueError as error:
                 raise LinkError(f"parameters that are not JSON: {error}") from None
-            if set(given) <= set(parameters(type(self._target))):
-                for name, value in given.items():
-                    setattr(self._target, name, value)
+            unknown = sorted(set(given) - set(parameters(type(self._target))))
+            if unknown:
+                text = f"{type(self._target).__name__} has no parameter {', '.join(unknown)}: nothing was set\n"
+                self._tell(Log("stderr", text.encode()))
+                return
+            for name, value in given.items():
+                setattr(self._target, name, value)
 
     def _decode(self, message: ItemMessage) -> Any:
         try:
@@ -287,6 +293,8 @@ class Host:
             message.release()
 
     def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # not before it is needed: it takes a tenth of a worker's start
+
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
@@ -298,5 +306,7 @@ class Host:
 
 async def _cancel_all() -> None:
     """End the tasks that an interrupt left behind, so that they do not go on during the next input."""
+    import asyncio
+
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()

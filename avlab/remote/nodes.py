@@ -10,8 +10,8 @@ from avlab.core.errors import SessionClosed
 from avlab.core.item import Item
 from avlab.core.node import Node, consumes
 from avlab.core.registry import registered
-from avlab.remote.client import shared
 from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.connect import shared
 from avlab.remote.session import Session
 from avlab.remote.statistics import SessionStatistics
 

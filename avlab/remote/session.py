@@ -102,7 +102,10 @@ class Session:
         return self._stream(Exchange(), items)
 
     def set(self, **parameters: Any) -> None:
-        """Change parameters of the object between two items. Raises ConfigError for values that are not plain data."""
+        """Change parameters of the object between two items. Raises ConfigError for values that are not plain data.
+
+        A name that the object has no parameter of is told as output of the worker, and nothing is set then.
+        """
         try:
             data = json.dumps(parameters).encode()
         except (TypeError, ValueError) as error:

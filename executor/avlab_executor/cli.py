@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avlab.core.errors import ConfigError
-from avlab.remote.client import connect
+from avlab.remote.connect import connect
 
 
 def add_commands(subparsers: Any) -> None:

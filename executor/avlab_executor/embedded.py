@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points, version
 from typing import Any
 
-from avlab.core.errors import TierUnavailable
+from avlab.core.errors import AvlabError, TierUnavailable
 from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessage, Message, Open
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig, make_limits
@@ -30,6 +31,12 @@ class Embedded:
         self._probing = threading.Lock()
         self._sessions = 0
         self._closed = False
+        # Workers start while the caller still imports and packs.
+        threading.Thread(target=self._start, name="avlab-start", daemon=True).start()
+
+    def _start(self) -> None:
+        with suppress(AvlabError):  # who opens a session gets it again
+            self.pool()
 
     def pool(self, tier: str = "") -> Pool:
         """The pool for a tier ("": the strongest that works here). Raises TierUnavailable."""

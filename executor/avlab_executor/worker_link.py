@@ -117,12 +117,13 @@ class WorkerLink:
 
     def _wait(self, timeout: float | None) -> None:
         """Until something can be read: a message, and what was printed before it. Raises TimeoutError."""
-        over = self._deadlines.over()
-        if over is not None:
-            return self._kill("wall", over)
-        left = self._deadlines.left()
-        limit = min((x for x in (timeout, left) if x is not None), default=None)
-        counting, since = self._deadlines.counting, self._since or self._clock()
+        limit, counting, since = timeout, False, 0
+        if self._deadlines.set:
+            over = self._deadlines.over()
+            if over is not None:
+                return self._kill("wall", over)
+            limit = min((x for x in (timeout, self._deadlines.left()) if x is not None), default=None)
+            counting, since = self._deadlines.counting, self._since or self._clock()
         with exposed:
             ready = self._poll.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
         if counting:

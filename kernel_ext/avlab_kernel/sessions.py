@@ -8,7 +8,8 @@ import weakref
 from collections import deque
 from typing import Any
 
-from avlab.remote.client import Executor, connect
+from avlab.remote.client import Executor
+from avlab.remote.connect import connect
 from avlab.remote.imports import LoadedModules
 
 from .display import Outputs

@@ -566,6 +566,14 @@ def test_parameters_change_between_two_items(open_session) -> None:
     assert list(session.stream([1])) == [5]
 
 
+def test_an_unknown_parameter_is_named_and_nothing_is_set(open_session) -> None:
+    said: list[bytes] = []
+    session = open_session(far.Double(), on_log=lambda log: said.append(log.data))
+    session.set(factor=5, fctor=6)
+    assert list(session.stream([1])) == [2]
+    assert said == [b"Double has no parameter fctor: nothing was set\n"]
+
+
 # Values that need more than JSON.
 
 

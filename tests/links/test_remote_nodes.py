@@ -183,7 +183,7 @@ def test_a_node_runs_again(where) -> None:
 
 
 def test_the_same_place_is_one_executor(where) -> None:
-    from avlab.remote.client import shared
+    from avlab.remote.connect import shared
 
     executor = shared(where)
     run(range(3), RemoteObjectExecutionNode(far.Double(), where), RemoteObjectExecutionNode(far.Double(), where))

@@ -30,16 +30,22 @@ LAYERS = {
 }
 # Every library that is not Python's own has a home: the modules that may import it.
 HOMES = {
+    "aiohttp": r"avlab\.media\.signaling\b.*",
+    "aioice": r"avlab\.media\.rtc\b.*",
+    "aiortc": r"avlab\.media\.rtc\b.*",
+    "anywidget": r"avlab_kernel\b.*",
     "av": r"avlab\.(media|nodes)\b.*",
     "numpy": r"avlab\.(media|nodes)\b.*",
     "cloudpickle": r"avlab\.remote\.(arguments|pickler)|avlab_executor\.worker\b.*",
     "google": r"avlab\._pb|avlab\.core\.wire",
     "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|auth)\w*",
     "IPython": r"avlab_kernel\b.*",
+    "ipywidgets": r"avlab_kernel\b.*",
     "matplotlib": r"avlab_executor\.worker\b.*",
     "nbclient": r"avlab\.commands\.demo",
     "nbformat": r"avlab\.commands\.demo",
-    "traitlets": r"avlab\.commands\.demo",
+    "segno": r"avlab\.media\.signaling\b.*",
+    "traitlets": r"avlab\.commands\.demo|avlab_kernel\b.*",
 }
 UNPICKLES = r"avlab_executor\.worker\b.*"
 

@@ -1,0 +1,81 @@
+"""connect: an executor by its address; and the executors that the nodes of this process share.
+
+The connection is made before the rest of the client is imported: embedded workers start meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from avlab.core.errors import ConnectError
+from avlab.remote.config import RemoteExecutorConfig
+
+if TYPE_CHECKING:
+    from avlab.remote.client import Executor
+    from avlab.remote.link import Connection
+
+
+def connect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
+    """Connect to an executor: "local:" (the embedded one, which starts by itself), "grpc://host:port", "grpcs://…".
+
+    ``config``: fields of RemoteExecutorConfig, and limits as defaults for all sessions. Raises ConfigError, ConnectError,
+    TierUnavailable.
+    """
+    if isinstance(url, RemoteExecutorConfig):
+        settings = url
+    else:
+        own = {k: config.pop(k) for k in list(config) if k in RemoteExecutorConfig.__dataclass_fields__}
+        settings = RemoteExecutorConfig.from_url(url, **own)
+    if config:
+        settings = settings.with_limits(config)
+    connection = _connection(settings)
+    from avlab.remote.client import Executor
+
+    return Executor(connection, settings)
+
+
+def _connection(settings: RemoteExecutorConfig) -> Connection:
+    if settings.protocol == "grpc":
+        from avlab.remote.links.grpc import connect as connect_grpc  # loads grpc
+
+        return connect_grpc(settings)
+    if settings.protocol == "inproc":
+        from avlab.remote.links.inproc import connect as connect_inproc
+
+        return connect_inproc()
+    points = entry_points(group="avlab.executors", name=settings.protocol)
+    if not points:
+        raise ConnectError(f"no executor for {settings.url!r} is installed here: install avlab with its executor")
+    connection: Connection = next(iter(points)).load()(settings)
+    return connection
+
+
+async def aconnect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
+    """`connect` for async code."""
+    from avlab.remote.twins import in_thread
+
+    return await in_thread(lambda: connect(url, **config), discard=lambda executor: executor.close())
+
+
+_shared: dict[RemoteExecutorConfig, Executor] = {}
+_sharing = threading.Lock()
+
+
+def shared(config: RemoteExecutorConfig) -> Executor:
+    """The process's one executor for a config: nodes that run at the same place share it."""
+    with _sharing:
+        executor = _shared.get(config)
+        if executor is None or executor.closed:
+            executor = _shared[config] = connect(config)
+        return executor
+
+
+def close_shared() -> None:
+    """End the executors that nodes of this process share; the next use connects again."""
+    with _sharing:
+        executors = list(_shared.values())
+        _shared.clear()
+    for executor in executors:
+        executor.close()
