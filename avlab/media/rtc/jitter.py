@@ -26,6 +26,7 @@ class Packet:
 
     segment: int
     sequence: int
+    frame: int
     ticks: int
     data: bytes
     arrival: float
@@ -115,7 +116,7 @@ class AudioBuffer:
         if not self._arrivals.add(packet):
             return
         self.delay.add(packet.arrival - packet.ticks / self._rate, packet.arrival)
-        if self._next is not None and packet.ticks < self._next - packet.duration // 2:
+        if packet.ticks < (0 if self._next is None else self._next - packet.duration // 2):
             self.counts.late += 1
             return
         insort(self._waiting, packet, key=lambda waiting: waiting.ticks)

@@ -16,6 +16,8 @@ CAPACITY = 2048
 ASK_AGAIN = 0.3
 """Seconds between requests for a key picture."""
 RETRIES = 10
+HOLE = 0.5
+"""Seconds of missing pictures that are worth asking for; after more, only what is new is."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class VideoBuffer:
         self._segment = -1
         self._next: int | None = None
         self._highest: int | None = None
+        self._oldest = 0  # sequence number before which nothing is of use any more
+        self._newest_ticks = 0
         self._last_ticks = -1
         self._asked: float | None = None
         self._repair = 0.05  # seconds that a packet that is asked for takes to come
@@ -52,14 +56,14 @@ class VideoBuffer:
         if not self._arrivals.add(packet):
             return
         if packet.segment != self._segment:
-            self._segment, self._highest = packet.segment, None
+            self._segment, self._highest, self._oldest = packet.segment, None, packet.sequence - CAPACITY
             self._packets.clear()
             self._missing.clear()
             self.lose(count=False)
             if packet.key:  # the rest of it is on its way
                 self._asked = packet.arrival
         self._note_missing(packet)
-        if self._next is not None and packet.sequence < self._next:
+        if packet.sequence < (self._oldest if self._next is None else self._next):
             self.counts.late += 1
             return
         self._packets[packet.sequence] = packet
@@ -71,20 +75,22 @@ class VideoBuffer:
         """The pictures whose time has come by ``now``, in order."""
         self._give_up(now)
         out: list[Encoded] = []
-        while (whole := self._next_whole()) is not None:
-            first = self._packets[whole[0]]
-            if self.hold is not None and now < first.ticks / self._rate + self.hold:
-                break
+        while (whole := self._next_whole()) is not None and self._release(whole) <= now:
             out.append(self._take(*whole))
         return out
+
+    def _release(self, whole: tuple[int, int]) -> float:
+        if self.hold is None:
+            return self._packets[whole[1]].arrival
+        return self._packets[whole[0]].ticks / self._rate + self.hold
 
     def due(self) -> float | None:
         """When `pop` will have something to do, or None until a packet arrives."""
         whole = self._next_whole()
         times = [entry.since + self._patience for entry in self._gaps()] if whole is None else []
         times += [entry.again for entry in self._missing.values() if entry.asked < RETRIES]
-        if whole is not None and self.hold is not None:
-            times.append(self._packets[whole[0]].ticks / self._rate + self.hold)
+        if whole is not None:
+            times.append(self._release(whole))
         if self.waiting_for_key and self._asked is not None:
             times.append(self._asked + ASK_AGAIN)
         return min(times, default=None)
@@ -126,12 +132,16 @@ class VideoBuffer:
         found = self._missing.pop(packet.sequence, None)
         if found is not None and found.asked == 1:
             self._repair += (packet.arrival - found.since - self._repair) / 8
-        highest = self._highest
+        highest, hole = self._highest, (packet.ticks - self._newest_ticks) / self._rate
+        self._newest_ticks = max(self._newest_ticks, packet.ticks)
         self._highest = packet.sequence if highest is None else max(highest, packet.sequence)
         if highest is None or packet.sequence <= highest + 1:
             return
-        if packet.sequence - highest > CAPACITY // 4:
+        if packet.sequence - highest > CAPACITY // 4 or hole > HOLE:
+            self._packets.clear()
+            self._missing.clear()
             self.lose()
+            self._oldest = packet.sequence
             return
         for sequence in range(highest + 1, packet.sequence):
             # The first request goes out with the packet that shows the gap; ours are the later ones.
@@ -147,15 +157,9 @@ class VideoBuffer:
     def _next_whole(self) -> tuple[int, int] | None:
         if self._whole is not None:
             return self._whole
-        if self._next is not None and not self.waiting_for_key:
-            end = self._end(self._next)
-            if end is not None:
-                self._whole = self._next, end
-                return self._whole
-        # A whole key picture further on makes what is missing before it unimportant.
-        for sequence in sorted(
-            s for s, p in self._packets.items() if p.key and (self._next is None or s >= self._next)
-        ):
+        # After a loss the first whole key picture is next; else what follows the last one, and nothing before it is there.
+        keys = sorted(sequence for sequence, packet in self._packets.items() if packet.key)
+        for sequence in keys if self._next is None else [self._next]:
             end = self._end(sequence)
             if end is not None:
                 self._whole = sequence, end
@@ -164,14 +168,14 @@ class VideoBuffer:
 
     def _end(self, first: int) -> int | None:
         """The last packet of the picture that begins at ``first``, if all of it is there."""
-        packets, ticks, sequence = self._packets, None, first
+        packets, frame, sequence = self._packets, None, first
         while (packet := packets.get(sequence)) is not None:
             if packet.data:  # others only fill the line
-                if ticks is None:
-                    ticks = packet.ticks
-                elif packet.ticks != ticks:
+                if frame is None:
+                    frame = packet.frame
+                elif packet.frame != frame:
                     return sequence - 1
-            if packet.marker and ticks is not None:
+            if packet.marker and frame is not None:
                 return sequence
             sequence += 1
         return None
@@ -182,8 +186,6 @@ class VideoBuffer:
             del self._packets[sequence]
         for sequence in [s for s in self._missing if s <= last]:
             del self._missing[sequence]
-        if self._next is not None and first > self._next:
-            self.counts.skipped += 1
         self._next, self._whole, self.waiting_for_key, self._asked = last + 1, None, False, None
         filled = [part for part in parts if part.data]
         arrival = max(part.arrival for part in parts)

@@ -18,7 +18,7 @@ from avlab.media.rtc.tap import Tap
 from avlab.media.rtc.timeline import Origin, Timeline, align
 
 Mode = Literal["low-latency", "lips"]
-KEPT = {"video": 3, "audio": 50}
+KEPT = {"video": 5, "audio": 50}
 """Items of a track that wait for a slow consumer; older ones are dropped and counted."""
 
 

@@ -74,7 +74,7 @@ class Tap:
     def remove(self) -> None:
         """Give the receiver back what it had. Idempotent."""
         setattr(self._receiver, BUFFER, self._stock)
-        self._receiver._handle_rtcp_packet = self._handle  # type: ignore[method-assign]
+        vars(self._receiver).pop("_handle_rtcp_packet", None)
 
 
 def begins_key(codec: str, payload: bytes) -> bool:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 JUMP = 3.0
 """Seconds by which media time and arrival time may part before the sender is taken to have begun anew."""
-ALIGN = 0.005
+DROPOUT = 3000
+"""Packets that one may be behind the newest and still be late rather than of a new beginning (RFC 3550, A.1)."""
+ALIGN = 0.01
 """Seconds that a track must be out of step before it is moved: senders' reports are a little noisy themselves."""
 FOREIGN = 5.0
 """Seconds between the capture times of two tracks above which they are taken to come from different clocks."""
@@ -42,12 +44,12 @@ class Unwrapper:
 class SenderClock:
     """When the sender captured a sample, by the pairs of NTP and RTP time in its reports (RFC 3550, 6.4.1).
 
-    The median of the newest five pairs is used: some senders take the wall clock when they send, not when they capture.
+    The median of the newest nine pairs is used: some senders take the wall clock when they send, not when they capture.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._offsets: deque[float] = deque(maxlen=5)
+        self._offsets: deque[float] = deque(maxlen=9)
 
     def report(self, ntp: int, ticks: int) -> None:
         """A report: 64-bit NTP time and the extended RTP time that belongs to it. An NTP time of 0 says nothing."""
@@ -76,7 +78,7 @@ class Drift:
 
     def add(self, arrival: float, transit: float) -> None:
         """A packet: when it arrived, and arrival minus media time, in seconds."""
-        if int(arrival) != self._second:
+        if int(arrival) > self._second:
             self._second = int(arrival)
             self._minima.append((arrival, transit))
         elif transit < self._minima[-1][1]:
@@ -84,10 +86,10 @@ class Drift:
 
     @property
     def ppm(self) -> float | None:
-        """Parts per million, positive when the sender is fast; None until ten seconds were seen."""
-        if len(self._minima) < 10:
+        """Parts per million, positive when the sender is fast; None until ten whole seconds were seen."""
+        if len(self._minima) < 11:
             return None
-        arrivals, transits = zip(*self._minima, strict=True)
+        arrivals, transits = zip(*list(self._minima)[:-1], strict=True)
         return -1e6 * linear_regression(arrivals, transits).slope
 
     @property
@@ -103,10 +105,12 @@ class Origin:
 
 
 class Place(NamedTuple):
-    """Where a packet belongs. ``segment`` grows when the sender begins anew; ``sequence`` and ``ticks`` never wrap."""
+    """Where a packet belongs. ``segment`` grows when the sender begins anew; ``sequence``, ``frame`` (its RTP timestamp, by
+    which packets of one picture know each other) and ``ticks`` never wrap. ``ticks`` below 0: from before the first packet."""
 
     segment: int
     sequence: int
+    frame: int
     ticks: int
 
 
@@ -131,11 +135,12 @@ class Timeline:
     def _begin(self, ssrc: int | None) -> None:
         self._replaced, self._ssrc = self._ssrc, ssrc
         self._sequences, self._timestamps = Unwrapper(16), Unwrapper(32)
+        self._newest = -1
         self._clock, self.drift = SenderClock(self.rate), Drift()
         self._segment += ssrc is not None
 
     def place(self, ssrc: int, sequence: int, timestamp: int, arrival: float) -> Place | None:
-        """Where a packet belongs, or None for one from before the first, or of an SSRC replaced less than 3 s ago."""
+        """Where a packet belongs, or None for a straggler of an SSRC that was replaced less than 3 s ago."""
         if self._origin.arrival is None:
             self._origin.arrival = arrival
         arrival -= self._origin.arrival
@@ -144,16 +149,20 @@ class Timeline:
             if ssrc == self._replaced and arrival - self._seen[0] < JUMP:
                 return None
             self._anew(ssrc, timestamp, arrival)
-        elif abs((media - self._seen[1]) - (arrival - self._seen[0])) > JUMP:
+        elif abs((media - self._seen[1]) - (arrival - self._seen[0])) > JUMP and not self._sent_again(sequence):
             self._anew(ssrc, timestamp, arrival)
         extended = self._timestamps(timestamp)
         ticks = extended + self._offset
-        if ticks < 0:
-            return None
         if ticks >= self._highest:
             self._highest, self._seen = ticks, (arrival, extended / self.rate)
         self.drift.add(arrival, arrival - ticks / self.rate)
-        return Place(self._segment, self._sequences(sequence), ticks)
+        number = self._sequences(sequence)
+        self._newest = max(self._newest, number)
+        return Place(self._segment, number, extended, ticks)
+
+    def _sent_again(self, sequence: int) -> bool:
+        """Whether a packet is one that was lost or overtaken: after an outage those are seconds old."""
+        return -DROPOUT < self._sequences.peek(sequence) - self._newest <= 0
 
     def _anew(self, ssrc: int, timestamp: int, arrival: float) -> None:
         floor = self.drift.floor or 0.0
@@ -181,10 +190,6 @@ class Timeline:
         moved, self.drift = self.drift, Drift()
         for arrival, transit in moved._minima:
             self.drift.add(arrival, transit - ticks / self.rate)
-
-    def transit(self, ticks: int, arrival: float) -> float:
-        """Arrival minus media time, in seconds since the origin: what grows when a packet is late."""
-        return arrival - (self._origin.arrival or 0.0) - ticks / self.rate
 
 
 def align(leader: Timeline, others: Iterable[Timeline]) -> dict[Timeline, float]:
