@@ -54,6 +54,7 @@ class Session:
         self._link, self._values, self._opened, self._clock = link, values, opened, clock
         self.name, self.on_log = name, on_log
         self._meter = Meter(clock)
+        self._stamped = tuple(f"{name}.{hop}" for hop in ("sent", "received", "started", "finished", "arrived"))
         bank = CallerBank(opened.session, window=WINDOW)
         bank.granted = opened.window
         self._caller = Caller(link, bank, self, clock)
@@ -127,6 +128,8 @@ class Session:
             outputs=meter.outputs,
             bytes_sent=meter.bytes_sent,
             bytes_received=meter.bytes_received,
+            busy=meter.busy / 1e9,
+            offset=meter.offset,
             hops=meter.hops(),
         )
 
@@ -273,7 +276,9 @@ class Session:
         if not feed.as_items:
             return value
         parent = feed.exchange.parents.get(output.input)
-        stamps = (*(parent.stamps if parent else ()), Stamp(f"{self.name}.done", self._clock()))
+        stamps = tuple(map(Stamp, self._stamped, output.stamps))
+        if parent:
+            stamps = parent.stamps + stamps
         return Item(value, output.pts, output.time_base, output.track, output.seq, stamps)
 
     def _value(self, output: ItemMessage) -> Any:

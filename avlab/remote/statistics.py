@@ -1,4 +1,4 @@
-"""Figures of one session, and percentiles of what passed lately."""
+"""Figures of one session, percentiles of what passed lately, and the other side's clock."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from avlab.core.message import ItemMessage
 
 RECENT = 2048
 """Trips that percentiles are made of: the most recent ones."""
+_CLOCK_TRIPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class SessionStatistics:
     """Inputs and outputs of ``process`` and calls, payload bytes each way, the tier, and p50/p95 per hop.
 
     Hops: ``transfer`` (both ways and in queues between), ``queue`` (waiting in the worker), ``process`` (user code).
+    busy: seconds that user code has worked. offset: nanoseconds that the worker's clock is ahead of the one here, estimated.
     """
 
     tier: str = ""
@@ -33,17 +35,24 @@ class SessionStatistics:
     bytes_sent: int = 0
     bytes_received: int = 0
     dropped: int = 0
+    busy: float = 0.0
+    offset: int = 0
     hops: dict[str, Hop] = field(default_factory=dict)
 
 
 class Meter:
-    """Counts what passes a session."""
+    """Counts what passes a session.
+
+    The worker's clock is estimated as by NTP (RFC 5905, section 8): the trip with the shortest transfer among the recent ones
+    has the least error, half its transfer at most.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sent_at: dict[int, int] = {}
         self._trips: deque[tuple[int, int, int]] = deque(maxlen=RECENT)
-        self.inputs = self.outputs = self.bytes_sent = self.bytes_received = 0
+        self._transfers: deque[tuple[int, int]] = deque(maxlen=_CLOCK_TRIPS)  # transfer, offset
+        self.inputs = self.outputs = self.bytes_sent = self.bytes_received = self.busy = self.offset = 0
 
     def sent(self, message: ItemMessage) -> None:
         """An input leaves."""
@@ -58,16 +67,24 @@ class Meter:
         self.bytes_sent -= message.nbytes
 
     def received(self, message: ItemMessage) -> None:
-        """An output arrives."""
+        """An output arrives. Its stamps become times of the clock here: sent, received, started, finished, arrived."""
         if message.codec:
             self.outputs += 1
             self.bytes_received += message.nbytes
+        sent = self._sent_at.get(message.input, 0)
         if message.last:
-            sent = self._sent_at.pop(message.input, 0)
-            if len(message.stamps) == 3:
-                received, started, finished = message.stamps
-                here, there = self._clock() - sent, finished - received
-                self._trips.append((here - there, started - received, finished - started))
+            self._sent_at.pop(message.input, None)
+        if len(message.stamps) != 3:
+            return
+        arrived = self._clock()
+        received, started, finished = message.stamps
+        if message.last:
+            transfer = arrived - sent - finished + received
+            self._trips.append((transfer, started - received, finished - started))
+            self._transfers.append((transfer, (received - sent + finished - arrived) // 2))
+            self.busy += finished - started
+            self.offset = min(self._transfers)[1]
+        message.stamps = (sent, *(stamp - self.offset for stamp in (received, started, finished)), arrived)
 
     def hops(self) -> dict[str, Hop]:
         """p50/p95 per hop of the recent trips, in ms; empty before the first."""
