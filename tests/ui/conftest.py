@@ -142,7 +142,11 @@ class Server:
         home["JUPYTERLAB_SETTINGS_DIR"] = str(root / "user-settings")
         self.log = (root / "jupyter.log").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=os.environ | home, stdout=self.log, stderr=self.log, cwd=root
+            [sys.executable, "-m", "jupyterlab", *options],
+            env=os.environ | home,
+            stdout=self.log,
+            stderr=self.log,
+            cwd=root,
         )
         end = time.monotonic() + 60
         while not self._answers():
@@ -172,7 +176,8 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab without questions about news."""
-    server = Server(tmp_path_factory.mktemp("lab"), {})
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    server = Server(tmp_path_factory.mktemp("lab"), {"@jupyterlab/apputils-extension:notification": quiet})
     yield server
     server.close()
 
@@ -214,3 +219,19 @@ def opened(context: BrowserContext, server: Server) -> Iterator[Notebook]:
         "async () => { try { await window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown(); } catch {} }"
     )
     context.close()
+
+
+@pytest.fixture
+def without(browser: Browser, server: Server) -> Iterator[Callable[[str], Notebook]]:
+    """A page in which a script takes something away from the browser first."""
+    pages: list[Iterator[Notebook]] = []
+
+    def without(script: str) -> Notebook:
+        context = browser.new_context(viewport={"width": 1100, "height": 1000})
+        context.add_init_script(script)
+        pages.append(opened(context, server))
+        return next(pages[-1])
+
+    yield without
+    for page in pages:
+        next(page, None)

@@ -51,7 +51,7 @@ class Live:
         self._bit_rate, self._pace, self._rate, self._record, self._clock = bit_rate, pace, rate, record, clock
         self._hub = Outgoing(bit_rate=bit_rate, clock=clock)
         self._views: Views | None = None
-        self._results = Results(send)
+        self._results = Results(send, self._hub.time_of)
         self._recorder: Recorder | None = None
         self._recording = threading.Lock()
         self._pacer = _Pacer(clock)

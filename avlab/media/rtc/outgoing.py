@@ -29,13 +29,16 @@ class Viewer:
     """One viewer's end of the stream: ``take(coded)`` is called in an encoder's thread and must not block.
 
     A viewer gets pictures from a key picture on; ``ask_key()`` brings the next one. Nothing is encoded for a viewer that is not
-    ``active``. ``limit``: bits per second that the viewer can take, None for no limit.
+    ``active``, and while none is ``ready`` pictures are left out before they are encoded, which costs no key picture.
+    ``limit``: bits per second that the viewer can take, None for no limit.
     """
 
     def __init__(self, hub: Outgoing, take: Callable[[Coded], None], rung: int, form: str) -> None:
         self._hub, self._take, self._form = hub, take, form
         self.rung = min(max(rung, 0), RUNGS - 1)
         self.limit: int | None = None
+        self.ready: Callable[[], bool] = lambda: True
+        self.origins: Callable[[], dict[str, int | None]] = dict
         self.active = True
         self._needs_key = True
 
@@ -65,6 +68,7 @@ class Viewer:
         self.active = self.active if active is None else active
         if self.active:
             self._hub.look(self)
+        self._hub.tidy()
 
     def close(self) -> None:
         """Take no more. Idempotent."""
@@ -134,13 +138,17 @@ class Outgoing:
 
     @property
     def watched(self) -> bool:
-        """Whether there is any viewer."""
-        return bool(self._viewers)
+        """Whether anybody looks."""
+        return bool(self._lanes)
 
     @property
     def newest(self) -> Item | None:
         """The newest picture."""
         return self._last
+
+    def time_of(self, item: Item) -> Fraction | None:
+        """The item's time on the stream's own timeline, in seconds, or None while it has none."""
+        return self._time.look_up(item)
 
     def restart(self) -> None:
         """What comes next belongs to a new run: its times may begin anywhere."""
@@ -178,6 +186,7 @@ class Outgoing:
         viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
         tracks["video"].overrun = viewer.ask_key
         tracks["video"].on("ended", viewer.close)
+        viewer.origins = lambda: {kind: track.origin for kind, track in tracks.items()}
         return list(tracks.values()), viewer
 
     def look(self, viewer: Viewer) -> None:
@@ -195,11 +204,16 @@ class Outgoing:
                 lane.send(last, time)
 
     def leave(self, viewer: Viewer) -> None:
-        """A viewer is closed. The threads of what nobody looks at end."""
+        """A viewer is closed."""
         with self._lock:
             if viewer in self._viewers:
                 self._viewers.remove(viewer)
-            used = {each.lane for each in self._viewers}
+        self.tidy()
+
+    def tidy(self) -> None:
+        """End the encoders that nobody looks at."""
+        with self._lock:
+            used = {each.lane for each in self._viewers if each.active}
             names = [name for name in self._lanes if name not in used and (name != _SOUND or not used)]
             idle = [self._lanes.pop(name) for name in names]
         for lane in idle:
@@ -220,6 +234,12 @@ class Outgoing:
         self.counts["bytes"] += len(coded.data)
         for viewer in viewers:
             viewer.offer(coded)
+
+    def ready(self, lane: str) -> bool:
+        """Whether any viewer of this encoder can take a picture now."""
+        with self._lock:
+            viewers = [viewer for viewer in self._viewers if viewer.active and viewer.lane == lane]
+        return any(viewer.ready() for viewer in viewers)
 
     def rate(self, rung: int) -> int:
         """Bits per second for a rung: what its size wants, what its viewers can take."""
@@ -284,6 +304,9 @@ class _Lane:
         hub, rung = self._hub, int(self._name[-1])
         encoder = PictureEncoder(rung, hub.rate(rung))
         for item, time in receiver:
+            if not hub.ready(self._name):
+                hub.counts["dropped"] += 1
+                continue
             rate = hub.rate(rung)
             if not 0.75 < rate / encoder.bit_rate < 1.5:
                 encoder = PictureEncoder(rung, rate)
@@ -299,6 +322,9 @@ class _Lane:
     def _stills(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
         hub, encoder = self._hub, StillEncoder(int(self._name[-1]))
         for item, time in receiver:
+            if not hub.ready(self._name):
+                hub.counts["dropped"] += 1
+                continue
             try:
                 data, size = encoder.encode(item.value)
             except (AvlabError, ValueError) as error:
@@ -355,6 +381,13 @@ class _Timeline:
                 return None
             self._last[kind] = time
             return time
+
+    def look_up(self, item: Item) -> Fraction | None:
+        """Where a time lies, without placing anything."""
+        with self._lock:
+            if item.pts is None or self._offset is None:
+                return None
+            return item.pts * Fraction(item.time_base) + self._offset
 
     def again(self) -> Fraction | None:
         """A time for showing the newest picture once more."""

@@ -179,7 +179,7 @@ class View:
         elif kind == "figures":
             self.report = {key: value for key, value in message.items() if key not in ("type", "view")}
         elif kind == "key":
-            self._messages.viewer.ask_key()
+            self._messages.restart()
         elif kind == "set":
             self._set(message)
         elif kind == "offer":
@@ -243,6 +243,7 @@ class View:
             "way": self._messages.way,
             "dropped": self._messages.dropped,
             "rung": self._rung,
+            "origins": self._live.origins() if self._live is not None else {},
         }
 
     async def close(self) -> None:
@@ -294,7 +295,7 @@ def _own_stream(part: str) -> str:
 
 
 def _rung(wanted: Any, width: int) -> int:
-    """The rung whose pictures are at least nearly as wide as the view (in pixels of the screen)."""
+    """The lowest rung whose pictures are as wide as the view (in pixels of the screen)."""
     if not isinstance(wanted, int | float) or wanted <= 0 or not width:
         return 0
-    return 0 if wanted > width * 0.55 else 1 if wanted > width * 0.28 else 2
+    return 0 if wanted > width * 0.51 else 1 if wanted > width * 0.26 else 2

@@ -17,11 +17,15 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 FLYING = 3
 """Pictures that may be on their way to a view without having been shown."""
 
+TOGETHER = 3
+"""Blocks of sound in one message."""
+
 
 class MessagePath:
     """Pictures as messages to one view, and sound when the view wants it.
 
-    When `FLYING` pictures are not acknowledged, the following ones are dropped until all are; then a key picture begins anew.
+    While `FLYING` pictures are not acknowledged, no further one is sent. Where others look at the same encoder and go on, this
+    view begins anew with a key picture.
     """
 
     def __init__(self, hub: Outgoing, send: Send, view: str, form: str, rung: int, clock: Clock) -> None:
@@ -29,22 +33,27 @@ class MessagePath:
         self._lock = threading.Lock()
         self._flying: dict[int, int] = {}
         self._number, self._blocked = 0, False
+        self._heard: list[Coded] = []
         self._ways: deque[float] = deque(maxlen=60)
         self.sound = False
         self.dropped = 0
         self.viewer: Viewer = hub.viewer(self._take, rung, form)
+        self.viewer.ready = self._ready
+
+    def _ready(self) -> bool:
+        return len(self._flying) < FLYING
 
     def _take(self, coded: Coded) -> None:
         if coded.kind == "audio":
-            if self.sound:
-                self._send({"type": "sound", "view": self._view, "pts": coded.pts}, [coded.data])
+            self._hear(coded)
             return
         now = self._clock()
         with self._lock:
-            if self._blocked or len(self._flying) >= FLYING:
+            if not coded.key and (self._blocked or len(self._flying) >= FLYING):
                 self._blocked = True
                 self.dropped += 1
                 return
+            self._blocked = False
             self._number += 1
             number = self._number
             self._flying[number] = now
@@ -53,6 +62,16 @@ class MessagePath:
             "form": coded.form, "size": coded.size, "age": (now - coded.captured) / 1e6,
         }  # fmt: skip
         self._send(message, [coded.data])
+
+    def _hear(self, coded: Coded) -> None:
+        if not self.sound:
+            self._heard.clear()
+            return
+        self._heard.append(coded)
+        if len(self._heard) >= TOGETHER:
+            times = [each.pts for each in self._heard]
+            self._send({"type": "sound", "view": self._view, "pts": times}, [each.data for each in self._heard])
+            self._heard.clear()
 
     def acknowledge(self, number: int, spent: float) -> None:
         """A view has shown this picture, ``spent`` milliseconds after it had come."""
@@ -63,10 +82,14 @@ class MessagePath:
             if sent is not None:
                 self._ways.append(max(0.0, ((self._clock() - sent) / 1e6 - spent) / 2))
             free = self._blocked and not self._flying
-            if free:
-                self._blocked = False
         if free:
             self.viewer.ask_key()
+
+    def restart(self) -> None:
+        """The view cannot decode on: forget what it has not acknowledged and begin anew."""
+        with self._lock:
+            self._flying.clear()
+        self.viewer.ask_key()
 
     @property
     def way(self) -> float | None:

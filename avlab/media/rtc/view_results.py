@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from numbers import Real
 from typing import Any
 
 from avlab.core.item import Item
+from avlab.media.rtc.encoder import PICTURE_BASE
 from avlab.media.rtc.view_messages import Send
 
 MOST_BOXES = 100
@@ -23,8 +25,8 @@ class Results:
     mappings become tables, also a mapping's ``boxes`` and ``text``.
     """
 
-    def __init__(self, send: Send) -> None:
-        self._send, self._lock = send, threading.Lock()
+    def __init__(self, send: Send, time_of: Callable[[Item], Fraction | None]) -> None:
+        self._send, self._time_of, self._lock = send, time_of, threading.Lock()
         self.count = 0
         self.wanted = False
         """Whether any view is open."""
@@ -34,7 +36,9 @@ class Results:
         with self._lock:
             self.count += 1
         if self.wanted:
-            self._send({"type": "result", "time": item.time, "track": item.track, **drawn(item.value)}, [])
+            time = self._time_of(item)
+            pts = None if time is None else int(time / PICTURE_BASE)
+            self._send({"type": "result", "pts": pts, "track": item.track, **drawn(item.value)}, [])
 
 
 def drawn(value: Any) -> dict[str, Any]:

@@ -42,6 +42,10 @@ class LiveTrack(MediaStreamTrack):
         self.sent = self.dropped = 0
         self.overrun: Callable[[], None] = lambda: None
         self.seen: Callable[[Coded], None] | None = None
+        self.sender: Any = None
+        self.origin: int | None = None
+        """RTP timestamp of pts 0 on this connection, once known: what a browser sees less this is the stream's time."""
+        self._before: int | None = None
         self._home = asyncio.get_running_loop()
         self._queued: deque[Coded] = deque()
         self._filled = asyncio.Event()
@@ -75,6 +79,11 @@ class LiveTrack(MediaStreamTrack):
             self._filled.clear()
             await self._filled.wait()
         coded = self._queued.popleft()
+        if self.origin is None and self._before is not None:
+            # aiortc begins at a random timestamp and tells it to nobody; what it has sent last shows it.
+            last = getattr(self.sender, "_RTCRtpSender__rtp_timestamp", None)
+            self.origin = None if last is None else (last - self._before) & 0xFFFFFFFF
+        self._before = coded.pts
         packet: Any = av.Packet(coded.data)
         packet.pts, packet.time_base = coded.pts, PICTURE_BASE if self.kind == "video" else SOUND_BASE
         self.sent += 1
@@ -93,7 +102,7 @@ def attach(connection: RTCPeerConnection, tracks: list[LiveTrack], viewer: Answe
     """Send the tracks on a connection that has no description yet: H.264 and Opus, with the viewer's key picture requests and
     bandwidth estimates brought to ``viewer``."""
     for track in tracks:
-        sender = connection.addTrack(track)
+        sender = track.sender = connection.addTrack(track)
         if track.kind == "video":
             transceiver = next(each for each in connection.getTransceivers() if each.sender is sender)
             codecs = RTCRtpSender.getCapabilities("video").codecs

@@ -116,7 +116,7 @@ class Messages {
     this.shown(message, spent);
   }
 
-  hear(message, data) {
+  hear(message, blocks) {
     if (!globalThis.AudioDecoder) return;
     if (!this.sound) {
       const context = new AudioContext({ sampleRate: 48000, latencyHint: "interactive" });
@@ -127,8 +127,10 @@ class Messages {
       decoder.configure({ codec: "opus", sampleRate: 48000, numberOfChannels: 2 });
       this.sound = { context, decoder, next: 0 };
     }
-    const timestamp = Math.round((message.pts * 1000) / 48);
-    this.sound.decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data }));
+    blocks.forEach((data, index) => {
+      const timestamp = Math.round((message.pts[index] * 1000) / 48);
+      this.sound.decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data }));
+    });
   }
 
   play(context, block) {
@@ -224,11 +226,9 @@ class Direct {
 
   async figures() {
     const found = {};
-    const playout = {};
     const reports = await this.connection.getStats();
     reports.forEach((report) => {
       if (report.type === "inbound-rtp") {
-        if (report.estimatedPlayoutTimestamp) playout[report.kind] = report.estimatedPlayoutTimestamp;
         if (report.kind === "video") Object.assign(found, { decoded: report.framesDecoded, lost: report.packetsLost, dropped: report.framesDropped, freezes: report.freezeCount });
         else found.concealed = report.totalSamplesReceived ? report.concealedSamples / report.totalSamplesReceived : 0;
       } else if (report.type === "candidate-pair" && report.nominated && report.currentRoundTripTime !== undefined) {
@@ -237,8 +237,18 @@ class Direct {
         found.relay = local?.candidateType === "relay" ? `TURN ${(local.relayProtocol ?? "udp").toUpperCase()}` : "";
       }
     });
-    if (playout.video && playout.audio) found.skew = playout.video - playout.audio;
+    const [picture, sound] = ["video", "audio"].map((kind) => this.playing(kind));
+    if (picture && sound) found.skew = picture - sound;
     return found;
+  }
+
+  // By how many milliseconds what plays now lies behind its time on the stream's timeline.
+  playing(kind) {
+    const receiver = this.connection.getReceivers().find((each) => each.track.kind === kind);
+    const [source] = receiver?.getSynchronizationSources() ?? [];
+    const origin = this.view.state.status?.views?.[this.view.name]?.origins?.[kind];
+    if (!source || !Number.isFinite(origin)) return null;
+    return source.timestamp - ((source.rtpTimestamp - origin) >>> 0) / (kind === "video" ? 90 : 48);
   }
 
   fail(reason) {
@@ -305,11 +315,11 @@ class View {
   receive(message, buffers) {
     if (message.view && message.view !== this.name) return;
     this.heard = performance.now();
-    const data = buffers?.length ? new Uint8Array(buffers[0].buffer, buffers[0].byteOffset, buffers[0].byteLength) : null;
+    const parts = (buffers ?? []).map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
     const act = {
       welcome: () => this.welcome(message),
-      picture: () => this.messages.picture(message, data),
-      sound: () => this.messages.hear(message, data),
+      picture: () => this.messages.picture(message, parts[0]),
+      sound: () => this.messages.hear(message, parts),
       answer: () => this.direct?.answered(message.sdp),
       refused: () => this.refused(message),
       again: () => this.again(),
@@ -384,9 +394,11 @@ class View {
     state.total = (state.total ?? 0) + 1;
     if (spent !== null && spent >= 0) state.spent.push(spent);
     if (path === "messages") state.age = frame.age;
+    const origin = state.status?.views?.[this.name]?.origins?.video;
+    const pts = path === "messages" ? frame.pts : Number.isFinite(origin) && frame.rtpTimestamp !== undefined ? (frame.rtpTimestamp - origin) >>> 0 : null;
     this.ui.poster.hidden = true;
     this.ui.root.dataset.frames = state.total;
-    if (state.results.length) this.drawResults();
+    this.drawResults(pts);
   }
 
   // The figures, twice a second.
@@ -425,7 +437,7 @@ class View {
   }
 
   moving() {
-    return (this.state.status?.encoded ?? 0) > (this.state.before?.encoded ?? 0);
+    return (this.state.status?.video ?? 0) > (this.state.before?.video ?? 0);
   }
 
   looking() {
@@ -434,7 +446,7 @@ class View {
 
   explain(now, mine, direct) {
     const { state } = this;
-    if (state.ended) return this.say(this.path, "The pipeline has ended.");
+    if (state.ended) return this.say("", "The pipeline has ended.");
     if (state.paused) return this.say(this.path, "Paused.");
     if (this.heard && now - this.heard > 5000 && now - state.came > 5000) return this.say("", "The kernel does not answer.");
     if (!this.path) return this.say("", state.status?.problem || "Waiting for the first picture…");
@@ -465,7 +477,7 @@ class View {
     for (const each of [ui.record, ui.stop, ui.pause]) each.disabled = state.ended;
     const silent = !message.tracks.includes("audio");
     ui.mute.hidden = ui.level.hidden = silent;
-    const decibels = message.level > 0 ? Math.max(-60, 20 * Math.log10(message.level)) : -60;
+    const decibels = message.level > 0 && !state.ended ? Math.max(-60, 20 * Math.log10(message.level)) : -60;
     ui.level.firstChild.style.transform = `scaleX(${1 + decibels / 60})`;
     ui.level.setAttribute("aria-valuenow", decibels.toFixed(0));
     ui.level.setAttribute("aria-valuetext", `${decibels.toFixed(0)} dB`);
@@ -480,7 +492,7 @@ class View {
     const status = state.status;
     if (!status) return;
     const mine = status.views?.[this.name] ?? {};
-    const lost = status.dropped + (mine.dropped ?? 0) + (direct.dropped ?? 0);
+    const lost = status.dropped + (this.path === "direct" ? direct.dropped ?? 0 : mine.dropped ?? 0);
     const rows = [
       ["picture", status.size[0] ? `${status.size[0]}×${status.size[1]}` : "–"],
       ["rate", `${(state.ended ? 0 : state.fps).toFixed(0)} fps`],
@@ -561,15 +573,15 @@ class View {
   result(message) {
     const results = this.state.results;
     results.push(message);
-    if (results.length > 60) results.shift();
-    this.drawResults();
+    if (results.length > 120) results.shift();
+    if (!this.path) this.drawResults(null);
   }
 
-  drawResults() {
+  // What belongs to the picture that is shown now, or to an earlier one; boxes vanish after a second without new ones.
+  drawResults(pts) {
     const { state, ui } = this;
-    const due = state.results.filter((each) => !each.drawn);
+    const due = state.results.filter((each) => pts === null || each.pts === null || each.pts <= pts);
     for (const each of due) {
-      each.drawn = true;
       if (each.boxes) this.drawBoxes(each.boxes);
       if (each.number !== undefined) {
         state.plot.push(each.number);
@@ -577,14 +589,18 @@ class View {
       }
       this.show(each);
     }
-    state.results = state.results.filter((each) => !each.drawn);
-    void ui;
+    if (due.length) state.results = state.results.filter((each) => !due.includes(each));
+    if (state.boxed && performance.now() - state.boxed > 1000) {
+      ui.over.getContext("2d").clearRect(0, 0, ui.over.width, ui.over.height);
+      state.boxed = 0;
+    }
   }
 
   drawBoxes(boxes) {
     const { over } = this.ui;
     const [width, height] = this.state.status?.size ?? [0, 0];
     if (!width) return;
+    this.state.boxed = performance.now();
     if (over.width !== width || over.height !== height) [over.width, over.height] = [width, height];
     const context = over.getContext("2d");
     context.clearRect(0, 0, width, height);

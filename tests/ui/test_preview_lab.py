@@ -1,0 +1,146 @@
+"""The live view in a real JupyterLab: pictures arrive and move, whatever the kernel does and whichever path there is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+LIVE = "import avlab\nrun = (avlab.TestSource(realtime=True) >> avlab.Preview()).start()\nrun"
+SLEEP = "import time\ntime.sleep(4)"
+BUSY = "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass"
+VIEW = "import json\nprint(json.dumps(run.preview().statistics()['views'][-1]))"
+NO_WEBRTC = "delete window.RTCPeerConnection"
+BROKEN_WEBRTC = "RTCPeerConnection.prototype.setRemoteDescription = () => new Promise(() => {})"
+NO_CODECS = "delete window.RTCPeerConnection; delete window.VideoDecoder"
+ENOUGH = 8  # pictures per second, of 30, on a loaded machine
+
+
+def moves(notebook: Any) -> None:
+    """The number in the picture goes up, by about as much as the clock says."""
+    first = notebook.number()
+    notebook.until(lambda: notebook.number() > first + 30)
+
+
+def test_it_moves_directly_and_a_sleeping_or_busy_cell_does_not_freeze_it(notebook: Any, tmp_path: Path) -> None:
+    notebook.open("direct.ipynb", [LIVE, SLEEP, BUSY])
+    (output,) = notebook.run(0)
+    assert output["data"]["text/plain"] == "Preview(1280×720)"
+    assert output["data"]["image/jpeg"]
+    notebook.wait_for_path("direct")
+    moves(notebook)
+    assert notebook.page.get_by_test_id("avlab-video").evaluate("video => video.videoWidth") == 1280
+    notebook.page.screenshot(path=tmp_path / "direct.png")
+    assert "Connected directly." in notebook.page.get_by_test_id("avlab-path").inner_text()
+    for cell in (1, 2):
+        notebook.start(cell)
+        notebook.page.wait_for_timeout(200)
+        assert notebook.rate(3) > ENOUGH
+        notebook.page.wait_for_function("(index) => window.ran[index]", arg=cell)
+    assert not [line for line in notebook.console if line.startswith("pageerror")]
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [(NO_WEBRTC, "this browser has no WebRTC"), (BROKEN_WEBRTC, "the direct path did not stand"), (NO_CODECS, "no WebRTC")],
+    ids=["no WebRTC", "blocked", "no codecs"],
+)  # fmt: skip
+def test_without_a_direct_path_messages_carry_it(
+    without: Callable[[str], Any], missing: str, sentence: str, tmp_path: Path
+) -> None:
+    notebook = without(missing)
+    notebook.open("messages.ipynb", [LIVE, SLEEP])
+    notebook.run(0)
+    notebook.wait_for_path("messages")
+    moves(notebook)
+    notebook.until(lambda: sentence in notebook.page.get_by_test_id("avlab-path").inner_text())
+    notebook.page.screenshot(path=tmp_path / "messages.png")
+    notebook.start(1)
+    notebook.page.wait_for_timeout(200)
+    assert notebook.rate(3) > ENOUGH / 2
+    notebook.page.wait_for_function("(index) => window.ran[index]", arg=1)
+
+
+def test_a_lost_direct_path_falls_back_to_messages(without: Callable[[str], Any]) -> None:
+    keep = "const All = RTCPeerConnection; window.all = [];\n"
+    keep += "window.RTCPeerConnection = class extends All { constructor(...a) { super(...a); window.all.push(this); } }"
+    notebook = without(keep)
+    notebook.open("lost.ipynb", [LIVE])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    moves(notebook)
+    notebook.page.evaluate("window.all.at(-1).close()")
+    notebook.wait_for_path("messages")
+    moves(notebook)
+
+
+def test_a_reload_of_the_page_resumes(notebook: Any) -> None:
+    notebook.open("reload.ipynb", [LIVE])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    before = notebook.number()
+    notebook.reload()
+    notebook.page.wait_for_selector("[data-testid=avlab-preview][data-frames]")
+    notebook.until(lambda: notebook.number() > before)
+
+
+def test_buttons_keys_and_figures(notebook: Any, server: Any, tmp_path: Path) -> None:
+    notebook.open("buttons.ipynb", [LIVE])
+    notebook.run(0)
+    page = notebook.page
+    notebook.wait_for_path("direct")
+    notebook.until(lambda: "fps" in page.get_by_test_id("avlab-status").inner_text())
+    notebook.until(lambda: " ms" in page.get_by_test_id("avlab-status").inner_text())
+    page.get_by_test_id("avlab-preview").focus()
+    page.keyboard.press("m")
+    assert page.get_by_test_id("avlab-video").evaluate("video => video.muted") is False
+    with page.expect_download() as saved:
+        page.keyboard.press("s")
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    page.get_by_test_id("avlab-record").click()
+    page.wait_for_selector("[data-testid=avlab-record][aria-pressed=true]")
+    page.wait_for_timeout(2500)
+    page.get_by_test_id("avlab-record").click()
+    recorded = server.root / "preview-1.mp4"
+    notebook.until(recorded.exists)
+    with av.open(str(recorded)) as media:
+        assert len(list(media.decode(video=0))) > 10
+    page.get_by_test_id("avlab-pause").click()
+    notebook.until(lambda: "Paused" in page.get_by_test_id("avlab-path").inner_text())
+    still = notebook.frames()
+    page.wait_for_timeout(1000)
+    assert notebook.frames() <= still + 2
+    page.get_by_test_id("avlab-pause").click()
+    notebook.until(lambda: notebook.frames() > still + 10)
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "dark.png")
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    page.get_by_test_id("avlab-stop").click()
+    notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").inner_text())
+    assert notebook.execute("print(run.wait().items['video'] > 30)").strip() == "True"
+
+
+def test_results_are_drawn_over_and_beside_the_picture(notebook: Any, tmp_path: Path) -> None:
+    code = """import avlab, av
+@avlab.node
+def find(frame: av.VideoFrame):
+    yield frame
+    if frame.pts % 5 == 0:
+        x = frame.pts * 4 % 900
+        yield {'boxes': [{'box': [x, 200, 300, 240], 'label': 'cat', 'score': 0.93}], 'frame': frame.pts, 'mean': 3.25}
+        yield 'Hello from the pipeline'
+        yield float(frame.pts % 90)
+run = (avlab.TestSource(realtime=True) >> find()).preview()
+run"""
+    notebook.open("results.ipynb", [code])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    results = notebook.page.get_by_test_id("avlab-results")
+    notebook.until(lambda: "Hello from the pipeline" in results.inner_text() and "mean" in results.inner_text())
+    drawn = "canvas => canvas.width && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
+    notebook.until(lambda: notebook.page.locator(".avlab-over").evaluate(drawn))
+    notebook.page.wait_for_timeout(1500)
+    notebook.page.screenshot(path=tmp_path / "results.png")
