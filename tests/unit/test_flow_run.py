@@ -687,6 +687,7 @@ def test_tables():
         "ms",
         "p95",
         "ms",
+        "load",
         "queue",
         "bytes",
         "tier",
