@@ -253,7 +253,9 @@ class WebRTCManager:
         elif isinstance(event, Received):
             known = self._partners.get(event.member)
             if known is None or known.state == "closed":
-                role = event.data.get("role", "") if isinstance(event.data, dict) else ""
+                if not isinstance(event.data, dict) or event.data.get("kind") != "offer":
+                    return  # its offer is on its way, with all that it knows so far
+                role = event.data.get("role", "")
                 role = role if role in ("camera", "view") else "script"
                 known = self._partner(event.member, role, _to(client, event.member), offers=False)
             await known.heard(event.data)

@@ -1,0 +1,85 @@
+// The way to one script in the room: one peer connection, replaced by another when nothing comes for 5 s.
+const BEAT = 500, STALLED = 2000, LOST = 5000, CONNECTING = 15000; // ms
+
+export class Line {
+  constructor({ role, stream, signal, media, changed }) {
+    Object.assign(this, { role, stream, signal, media, changed });
+    this.generation = 0;
+    this.path = "";
+    this.timer = setInterval(() => this.watch(), BEAT);
+  }
+
+  async call() {
+    const former = this.pc;
+    const generation = ++this.generation;
+    const pc = (this.pc = new RTCPeerConnection({ iceServers: [] }));
+    this.heardAt = performance.now();
+    this.limit = CONNECTING;
+    this.bytes = -1;
+    this.control = pc.createDataChannel("avlab.control", { negotiated: true, id: 0 });
+    this.control.onmessage = () => { this.heardAt = performance.now(); };
+    pc.createDataChannel("avlab.items", { negotiated: true, id: 2 });
+    if (this.role === "camera") for (const track of this.stream.getTracks()) pc.addTrack(track, this.stream);
+    else for (const kind of ["video", "audio"]) pc.addTransceiver(kind, { direction: "recvonly" });
+    const received = new MediaStream();
+    pc.ontrack = ({ track }) => {
+      received.addTrack(track);
+      if (this.role === "view") this.media(received);
+    };
+    pc.onicecandidate = ({ candidate }) => {
+      if (candidate) this.signal({ kind: "candidate", generation, candidate: candidate.toJSON() });
+    };
+    pc.onconnectionstatechange = () => this.state(pc, former);
+    await pc.setLocalDescription();
+    this.signal({ kind: "offer", role: this.role, generation, sdp: pc.localDescription.sdp });
+  }
+
+  async heard(data) {
+    if (data.generation !== this.generation) return;
+    if (data.kind === "answer") await this.pc.setRemoteDescription({ type: "answer", sdp: data.sdp });
+    else if (data.kind === "renew") this.call();
+  }
+
+  async state(pc, former) {
+    if (pc !== this.pc) return;
+    if (pc.connectionState === "connected") {
+      former?.close();
+      this.limit = LOST;
+      this.path = await pathOf(pc);
+      this.changed(this.role === "camera" ? "Sending." : "Connected.");
+    } else if (pc.connectionState === "failed") this.call();
+  }
+
+  async watch() {
+    if (this.control?.readyState === "open") this.control.send(".");
+    const pc = this.pc;
+    if (!pc) return;
+    for (const report of (await pc.getStats()).values())
+      if (report.type === "transport" && report.bytesReceived !== this.bytes) {
+        this.bytes = report.bytesReceived;
+        this.heardAt = performance.now();
+      }
+    const quiet = performance.now() - this.heardAt;
+    if (pc !== this.pc) return;
+    if (quiet > this.limit) {
+      this.changed("The connection is lost: making another one.");
+      this.call();
+    } else if (quiet > STALLED && this.limit === LOST) this.changed("Nothing comes from the other side.");
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.pc?.close();
+    this.pc = null;
+  }
+}
+
+async function pathOf(pc) {
+  const reports = await pc.getStats();
+  for (const report of reports.values())
+    if (report.type === "transport" && report.selectedCandidatePairId) {
+      const local = reports.get(reports.get(report.selectedCandidatePairId)?.localCandidateId);
+      return local?.candidateType === "relay" ? `Connected through a relay (turn ${local.relayProtocol}).` : "Connected directly.";
+    }
+  return "";
+}
