@@ -167,8 +167,9 @@ def _registered(name: str) -> Any:
     return importlib.import_module("avlab.core.registry").registered(name)
 
 
-def _preview(run: object, options: Any) -> Any:
-    return _registered("Preview").of(run, options)
+def _preview(shown: object, options: Any, process: bool = False) -> Any:
+    preview = _registered("Preview")
+    return preview.in_process(shown, options) if process else preview.of(shown, options)
 
 
 join.preview = staticmethod(_preview)

@@ -9,6 +9,7 @@ from avlab.core.channel import Receiver, Sender, open_channel
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import ConfigError, PipelineError
 from avlab.core.item import Item
+from avlab.core.node import join
 from avlab.flow.ports import check
 from avlab.flow.spec import VERSION, known_keys, nodes_from_spec, nodes_to_spec
 from avlab.flow.structure import Row, Tee, branch, flatten, shown
@@ -64,12 +65,17 @@ class Pipeline:
         """
         return self._planned().start()
 
-    def preview(self, **options: Any) -> Run:
+    def preview(self, *, runtime: str = "thread", **options: Any) -> Any:
         """Start, with a live view of what reaches the end: display the returned `Run` in a cell.
 
-        options: parameters of `avlab.Preview`. Raises what `start` raises, and UnknownNode where the notebook part is not
-        installed.
+        runtime: ``thread``, or ``process``: everything runs in a child process, so that a busy cell takes nothing from it; for
+        pipelines of registered nodes (`to_spec`), and what is returned has the methods of a run. options: parameters of
+        `avlab.Preview`. Raises what `start` raises, ConfigError, and UnknownNode where the notebook part is not installed.
         """
+        if runtime == "process":
+            return join.preview(self, options, process=True)
+        if runtime != "thread":
+            raise ConfigError(f"runtime is {runtime!r}: it is 'thread' or 'process'")
         run = self.start()
         try:
             run.preview(**options)

@@ -11,6 +11,7 @@ LIVE = "import avlab\nrun = (avlab.TestSource(realtime=True) >> avlab.Preview())
 SLEEP = "import time\ntime.sleep(4)"
 BUSY = "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass"
 VIEW = "import json\nprint(json.dumps(run.preview().statistics()['views'][-1]))"
+PROCESS = "import avlab\nrun = avlab.Pipeline([avlab.TestSource(realtime=True)]).preview(runtime='process')\nrun"
 NO_WEBRTC = "delete window.RTCPeerConnection"
 BROKEN_WEBRTC = "RTCPeerConnection.prototype.setRemoteDescription = () => new Promise(() => {})"
 NO_CODECS = "delete window.RTCPeerConnection; delete window.VideoDecoder"
@@ -39,6 +40,22 @@ def test_it_moves_directly_and_a_sleeping_or_busy_cell_does_not_freeze_it(notebo
         assert notebook.rate(3) > ENOUGH
         notebook.page.wait_for_function("(index) => window.ran[index]", arg=cell)
     assert not [line for line in notebook.console if line.startswith("pageerror")]
+
+
+def test_in_a_process_of_its_own_a_busy_cell_takes_nothing_from_it(notebook: Any) -> None:
+    notebook.open("process.ipynb", [PROCESS, BUSY.replace("+ 4", "+ 10")])
+    (output,) = notebook.run(0)
+    assert output["data"]["text/plain"] == "Preview(1280×720)"
+    notebook.wait_for_path("direct")
+    moves(notebook)
+    idle = notebook.rate(4)
+    notebook.start(1)
+    notebook.page.wait_for_timeout(300)
+    assert notebook.rate(9) > idle * 0.75  # the busy cell also takes one of perhaps two cores from the browser
+    notebook.page.wait_for_function("(index) => window.ran[index]", arg=1)
+    notebook.page.get_by_test_id("avlab-stop").click()
+    notebook.until(lambda: "ended" in notebook.page.get_by_test_id("avlab-path").inner_text())
+    assert notebook.execute("print(run.running, run.close())").strip() == "False None"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from avlab.core.item import Item
 from avlab.core.node import Node
 from avlab.media.rtc.live import Live
 
+from .process import ProcessRun
 from .widget import LiveView
 
 _FIRST = 0.5  # seconds that a display waits for the first picture, whose size its text names
@@ -82,6 +83,13 @@ class Preview(Node):
     def shows(self, run: Any) -> None:
         """Name the run whose tiers the views tell and that their stop button stops."""
         self._run = run
+
+    @classmethod
+    def in_process(cls, pipeline: Any, options: Mapping[str, Any]) -> ProcessRun:
+        """Start a pipeline of registered nodes in a child process. Raises UnknownNode and ConfigError for what cannot be
+        described there, PipelineError for what fails there."""
+        cls(**options)  # refuses unknown parameters
+        return ProcessRun(pipeline.to_spec(), options)
 
     @classmethod
     def of(cls, run: Any, options: Mapping[str, Any]) -> Preview:

@@ -1,0 +1,189 @@
+"""A live view's messages: hello, pictures with acknowledgement, status; and what a hostile browser's side may send."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import av
+import pytest
+from avlab_kernel.live.process import ProcessRun
+
+import avlab
+from avlab.core.item import Item
+from avlab.media.rtc.live import Live
+from avlab.media.rtc.view import apart
+from avlab.media.rtc.view_results import drawn
+from avlab.media.runtime import MediaRuntime
+from avlab.media.sources.test import TestSource, read_frame_number
+
+SIZE = 320, 180
+
+
+class Side:
+    """The browser's side: what was sent to it, and waiting for it."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, Any], list[bytes]]] = []
+        self._more = threading.Condition()
+
+    def __call__(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        with self._more:
+            self.got.append((message, buffers))
+            self._more.notify_all()
+
+    def of(self, kind: str) -> list[tuple[dict[str, Any], list[bytes]]]:
+        return [each for each in self.got if each[0]["type"] == kind]
+
+    def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
+        with self._more:
+            assert self._more.wait_for(condition, seconds), [message for message, _ in self.got][-5:]
+
+
+@pytest.fixture
+def side() -> Side:
+    return Side()
+
+
+@pytest.fixture
+def live(side: Side) -> Iterator[Live]:
+    runtime = MediaRuntime()
+    live = Live(side, runtime=runtime, pace=False)
+    live.begin()
+    yield live
+    live.close()
+    runtime.close()
+
+
+def pictures(count: int) -> list[Item]:
+    return list(TestSource(size=SIZE, audio=False, duration=count / 30).items())
+
+
+def hello(live: Live, side: Side, form: str = "h264") -> None:
+    live.receive({"type": "hello", "view": "a", "h264": form == "h264", "width": 300})
+    side.until(lambda: side.of("welcome") and side.of("status"))
+
+
+@pytest.mark.parametrize("form", ["h264", "jpeg"])
+def test_pictures_come_with_their_times_and_wait_for_acknowledgement(live: Live, side: Side, form: str) -> None:
+    hello(live, side, form)
+    items = pictures(12)
+    for number, item in enumerate(items, 1):
+        live.put(item)
+        side.until(lambda n=number: len(side.of("picture")) >= n)
+        live.receive({"type": "ack", "view": "a", "n": number, "spent": 2.0})
+    messages = [message for message, _ in side.of("picture")]
+    assert [message["form"] for message in messages] == [form] * len(messages)
+    assert [message["pts"] for message in messages] == sorted({message["pts"] for message in messages})
+    decoder = av.CodecContext.create("h264" if form == "h264" else "mjpeg", "r")
+    frames = [frame for _, (data,) in side.of("picture") for frame in decoder.decode(av.Packet(data))]
+    numbers = [read_frame_number(frame) for frame in [*frames, *decoder.decode(None)]]
+    assert numbers == list(range(len(items)))
+
+
+def test_at_most_three_pictures_fly(live: Live, side: Side) -> None:
+    hello(live, side)
+    for item in pictures(30):
+        live.put(item)
+    live.receive({"type": "ack", "view": "b", "n": 1})
+    side.until(lambda: side.of("again"))
+    assert len(side.of("picture")) <= 3
+
+
+def test_a_hidden_view_gets_nothing(live: Live, side: Side) -> None:
+    hello(live, side)
+    live.receive({"type": "set", "view": "a", "shown": False})
+    live.receive({"type": "figures", "view": "nobody"})
+    side.until(lambda: side.of("again"))
+    for item in pictures(5):
+        live.put(item)
+    assert not side.of("picture")
+    assert live.statistics()["rungs"] == 0
+
+
+def test_results_are_sent_only_while_somebody_looks(live: Live, side: Side) -> None:
+    live.put(Item("unseen", 0))
+    hello(live, side)
+    live.put(Item({"boxes": [{"box": [1, 2, 3, 4], "label": "x"}]}, 3))
+    side.until(lambda: side.of("result"))
+    assert [message["boxes"][0]["box"] for message, _ in side.of("result")] == [[1.0, 2.0, 3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("text", {"text": "text"}),
+        (3, {"number": 3.0}),
+        (True, {"table": {"value": "True"}}),
+        ([{"bbox": (0, 0, 1, 1), "score": 0.5}], {"boxes": [{"box": [0.0, 0.0, 1.0, 1.0], "label": "", "score": 0.5}]}),
+        ([], {"boxes": []}),
+        ({"mean": 0.123456, "text": "t"}, {"text": "t", "table": {"mean": "0.1235"}}),
+        ({"box": ["a", 1, 2, 3]}, {"table": {"box": "['a', 1, 2, 3]"}}),
+        (b"bytes", {"text": "bytes: b'bytes'"}),
+    ],
+)
+def test_what_is_drawn_of_a_value(value: Any, parts: dict[str, Any]) -> None:
+    assert drawn(value) == parts
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {}, {"type": 3}, {"type": "hello"}, {"type": "hello", "view": ["x"]}, {"type": "offer", "view": "a", "sdp": "v=0"},
+        {"type": "ack", "view": "a", "n": "x"}, {"type": "candidate", "view": "a", "candidate": 7}, {"type": "path", "view": "a"},
+        {"type": "set", "view": "a", "width": "wide", "shown": 1}, {"type": "unknown", "view": "a"},
+    ],
+)  # fmt: skip
+def test_hostile_messages_change_nothing(live: Live, side: Side, message: dict[str, Any]) -> None:
+    hello(live, side)
+    live.receive(message)
+    for item in pictures(2):
+        live.put(item)
+    side.until(lambda: side.of("picture"))
+
+
+def test_too_many_views_are_refused(live: Live, side: Side) -> None:
+    for number in range(17):
+        live.receive({"type": "hello", "view": str(number), "h264": True})
+    side.until(lambda: side.of("refused"))
+    assert side.of("refused")[0][0]["final"]
+
+
+def test_sound_becomes_a_stream_of_its_own() -> None:
+    sdp = "v=0\r\nm=video 9 X\r\na=msid:s v\r\nm=audio 9 X\r\na=msid:s a\r\na=ssrc:5 cname:c\r\n"
+    assert apart(sdp).replace("avlab-sound a", "s a").replace("cname:avlab-sound", "cname:c") == sdp
+
+
+def test_a_preview_without_a_front_end_only_counts() -> None:
+    preview = avlab.Preview()
+    result = (TestSource(size=SIZE, duration=60) >> preview).run(progress=False, timeout=60)
+    assert result["Preview"].statistics()["video"] == 1800
+    assert preview.statistics()["encoded"] == 0
+    assert repr(preview) == "Preview(320×180)"
+    preview.shut()
+
+
+def test_a_run_with_another_end_is_shown_what_enters_that(tmp_path) -> None:
+    run = (TestSource(size=SIZE, duration=1, audio=False) >> avlab.Collect(limit=1)).preview(pace=False)
+    run.wait()
+    assert run.preview().statistics()["video"] == 30
+    assert repr(run) == "Run(TestSource >> Collect)"
+    run.preview().shut()
+
+
+def test_a_pipeline_runs_in_a_process_of_its_own(side: Side) -> None:
+    spec = avlab.Pipeline([TestSource(size=SIZE, realtime=True)]).to_spec()
+    with ProcessRun(spec, {"pace": False}, side) as run:
+        run.receive({"type": "hello", "view": "a", "h264": True, "width": 300})
+        side.until(lambda: len(side.of("picture")) >= 2)
+        run.receive({"type": "ack", "view": "a", "n": side.of("picture")[-1][0]["n"], "spent": 1})
+        side.until(lambda: len(side.of("picture")) >= 4)
+        assert run.statistics()["live"]["viewers"] == 1
+        assert repr(run) == "Preview(320×180)"
+        run.stop()
+    assert not run.running
+
+
+def test_an_error_of_the_process_is_told(side: Side) -> None:
+    spec = avlab.Pipeline([avlab.FileSource("missing.mp4")]).to_spec()
+    with pytest.raises(avlab.PipelineError, match=r"missing\.mp4"):
+        ProcessRun(spec, {}, side)
