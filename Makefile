@@ -25,7 +25,7 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
 
-test: lint $(VIDEO) browser ## lint and run all tests
+test: lint $(VIDEO) $(VENV)/.kernels browser ## lint and run all tests
 	@echo "· tests"
 	@$(BIN)/python -m pytest -q
 
@@ -74,6 +74,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: $(VENV)/.installed
 	@echo "· test tools"
 	@$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Live views are tried with each kind of kernel that handles their messages in a way of its own.
+KERNELS := 6.31.0 7.1.0 7.3.0
+$(VENV)/.kernels: $(VENV)/.dev Makefile
+	@echo "· ipykernel $(KERNELS)"
+	@for version in $(KERNELS); do test -d $(VENV)/kernels/$$version \
+	  || $(PIP) --no-deps --target $(VENV)/kernels/$$version ipykernel==$$version || exit 1; done
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
