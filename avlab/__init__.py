@@ -43,17 +43,23 @@ if TYPE_CHECKING:
     from avlab.media.rtc.manager import WebRTCManager
     from avlab.media.rtc.nodes import WebRTCSink, WebRTCSource
     from avlab.media.sinks import Collect, FileSink
-    from avlab.media.sources import FileSource, TestSource
+    from avlab.media.sources import CaptureSource, FileSource, TestSource
+    from avlab.media.sync import Sync
+    from avlab.media.zip import zip_by_pts
     from avlab.remote.client import Executor
-    from avlab.remote.connect import aconnect, connect
     from avlab.remote.config import RemoteExecutorConfig
+    from avlab.remote.connect import aconnect, connect
     from avlab.remote.limits import Limits
     from avlab.remote.nodes import RemoteExecutionNode, RemoteObjectExecutionNode, SerializedClassExecutorNode
     from avlab.remote.session import Session
 
+    Camera: Any
+    Microphone: Any
     Preview: Any
+    Screen: Any
 
 _HOMES = {
+    "CaptureSource": "avlab.media.sources",
     "Collect": "avlab.media.sinks",
     "Executor": "avlab.remote.client",
     "FileSink": "avlab.media.sinks",
@@ -65,6 +71,7 @@ _HOMES = {
     "RemoteObjectExecutionNode": "avlab.remote.nodes",
     "SerializedClassExecutorNode": "avlab.remote.nodes",
     "Session": "avlab.remote.session",
+    "Sync": "avlab.media.sync",
     "TestSource": "avlab.media.sources",
     "WebRTCManager": "avlab.media.rtc.manager",
     "WebRTCSink": "avlab.media.rtc.nodes",
@@ -72,12 +79,15 @@ _HOMES = {
     "aconnect": "avlab.remote.connect",
     "connect": "avlab.remote.connect",
     "tee": "avlab.flow.graph",
+    "zip_by_pts": "avlab.media.zip",
 }
 
 __all__ = [
     "AvlabError",
     "BundleError",
+    "Camera",
     "Cancelled",
+    "CaptureSource",
     "CodecError",
     "Collect",
     "ConfigError",
@@ -94,6 +104,7 @@ __all__ = [
     "LinkClosed",
     "LinkError",
     "MediaError",
+    "Microphone",
     "Node",
     "NodeError",
     "Pipeline",
@@ -103,12 +114,14 @@ __all__ = [
     "RemoteExecutionNode",
     "RemoteExecutorConfig",
     "RemoteObjectExecutionNode",
+    "Screen",
     "SecretRefused",
     "SerializedClassExecutorNode",
     "Session",
     "SessionClosed",
     "SessionError",
     "Stamp",
+    "Sync",
     "TestSource",
     "TierUnavailable",
     "TimedOut",
@@ -123,10 +136,11 @@ __all__ = [
     "connect",
     "node",
     "tee",
+    "zip_by_pts",
 ]
 
 
-_REGISTERED = {"Preview"}
+_REGISTERED = {"Camera", "Microphone", "Preview", "Screen"}
 """Public names of the notebook side, a package of its own: found by their entry points."""
 
 
