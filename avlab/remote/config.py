@@ -18,7 +18,8 @@ _LATER = {"docker": "the executor image", "ray": "the Ray backend"}
 class RemoteExecutorConfig:
     """Where a remote node runs.
 
-    host, port: the executor's address (protocol "grpc"); without a host the embedded executor is used ("local").
+    host, port: the executor's address (protocol "grpc"); without a host the embedded executor is used ("local"). For protocol
+    "datachannel" host is the name that `avlab.connect(partner)` gave to the partner of a WebRTCManager.
     auth: bearer token. tls: True for the system's authorities, or a path to a PEM file of authorities; a token is never
     sent without TLS to a host that is not loopback. limits: a `Limits` or its fields as a mapping. tier: the lowest
     acceptable isolation tier. timeout: seconds to connect. pip: requirements (refused until executors build environments).
@@ -45,7 +46,7 @@ class RemoteExecutorConfig:
             raise ConfigError(
                 f"{self.protocol}: needs {_LATER[self.protocol]}, which this version does not have: use 'local:' or 'grpc://host:port'"
             )
-        if self.protocol not in ("local", "grpc", "inproc"):
+        if self.protocol not in ("local", "grpc", "inproc", "datachannel"):
             raise ConfigError(
                 f"unknown protocol {self.protocol!r}: use 'local:', 'grpc://host:port' or 'grpcs://host:port'"
             )
@@ -66,6 +67,8 @@ class RemoteExecutorConfig:
         scheme = parts.scheme
         if scheme in ("local", "inproc") and not parts.netloc and not parts.path:
             return cls(protocol=scheme, **fields)
+        if scheme == "datachannel" and parts.path and not parts.netloc:
+            return cls(host=parts.path, protocol=scheme, **fields)
         if scheme in ("grpc", "grpcs"):
             if "@" in parts.netloc:  # not shown: what stands there is a secret
                 raise ConfigError(
@@ -87,6 +90,8 @@ class RemoteExecutorConfig:
     @property
     def url(self) -> str:
         """The address as a URL, without credentials."""
+        if self.protocol == "datachannel":
+            return f"datachannel:{self.host}"
         if self.protocol != "grpc":
             return f"{self.protocol}:"
         host = f"[{self.host}]" if self.host and ":" in self.host else self.host

@@ -15,10 +15,12 @@ from avlab.remote.config import RemoteExecutorConfig
 if TYPE_CHECKING:
     from avlab.remote.client import Executor
     from avlab.remote.link import Connection
+    from avlab.remote.links.datachannel import Carrier
 
 
-def connect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
-    """Connect to an executor: "local:" (the embedded one, which starts by itself), "grpc://host:port", "grpcs://…".
+def connect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any) -> Executor:
+    """Connect to an executor: "local:" (the embedded one, which starts by itself), "grpc://host:port", "grpcs://…", or the one
+    that a partner of a WebRTCManager serves: give the partner.
 
     ``config``: fields of RemoteExecutorConfig, and limits as defaults for all sessions. Raises ConfigError, ConnectError,
     TierUnavailable.
@@ -27,6 +29,10 @@ def connect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Execut
         settings = url
     else:
         own = {k: config.pop(k) for k in list(config) if k in RemoteExecutorConfig.__dataclass_fields__}
+        if not isinstance(url, str):
+            from avlab.remote.links.datachannel import name_of
+
+            url = f"datachannel:{name_of(url)}"
         settings = RemoteExecutorConfig.from_url(url, **own)
     if config:
         settings = settings.with_limits(config)
@@ -45,6 +51,10 @@ def _connection(settings: RemoteExecutorConfig) -> Connection:
         from avlab.remote.links.inproc import connect as connect_inproc
 
         return connect_inproc()
+    if settings.protocol == "datachannel":
+        from avlab.remote.links.datachannel import connect as connect_peer
+
+        return connect_peer(settings)
     points = entry_points(group="avlab.executors", name=settings.protocol)
     if not points:
         raise ConnectError(f"no executor for {settings.url!r} is installed here: install avlab with its executor")
@@ -52,7 +62,7 @@ def _connection(settings: RemoteExecutorConfig) -> Connection:
     return connection
 
 
-async def aconnect(url: str | RemoteExecutorConfig = "local:", **config: Any) -> Executor:
+async def aconnect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any) -> Executor:
     """`connect` for async code."""
     from avlab.remote.twins import in_thread
 

@@ -7,25 +7,23 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import grpc
 
-from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, ItemTooLarge, TierUnavailable
-from avlab.core.message import Blob, BundleKind, ItemMessage, Open
-from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
+from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, ItemTooLarge
+from avlab.core.message import BundleKind, ItemMessage, Open
+from avlab.core.wire import MAX_MESSAGE, decode_batch
 from avlab.remote.config import check_token
 from avlab.remote.link import one_item
 from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
-from avlab_executor.blobs import BlobStore
-from avlab_executor.embedded import Embedded
-from avlab_executor.relay import encoded, names_of, refusal, relay
+from avlab_executor.relay import encoded, refusal, relay
+from avlab_executor.service import STREAMS, Service
 from avlab_executor.worker_link import WorkerLink
 
 INTERNAL = "an internal error of the executor: its log says more"
-_ENDING_SECONDS = 1.0  # a session that its caller has just closed still holds its place until its worker is gone
 _log = logging.getLogger("avlab.executor")
 OPEN_SECONDS = 10.0
 """How long a stream may say nothing before its Open: each holds one of the server's threads."""
@@ -71,16 +69,11 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._embedded = Embedded(minimum=config.minimum, warm=config.warm)
-        self._blobs = BlobStore()
-        self._free = threading.Semaphore(config.sessions)
-        self._open = 0
+        self._service = Service(
+            minimum=config.minimum, allow_process=config.allow_process, sessions=config.sessions, warm=config.warm
+        )
+        self.tier = self._service.tier
         try:
-            self.tier = self._embedded.describe().tier
-            if self.tier == "process" and not config.allow_process:
-                raise TierUnavailable(
-                    "this system can isolate workers only as plain processes: --allow-process accepts that"
-                )
             # gRPC holds one thread per stream for its whole life; the rest are for short calls.
             self._threads = ThreadPoolExecutor(config.sessions + 8, thread_name_prefix="avlab-serve")
             self._grpc = grpc.server(self._threads, options=_SERVER_OPTIONS)
@@ -88,7 +81,7 @@ class Server:
             self.port = self._bind()
             self._grpc.start()
         except BaseException:
-            self._embedded.close()
+            self._service.close()
             raise
 
     def _bind(self) -> int:
@@ -110,13 +103,15 @@ class Server:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "StreamObject": stream(self._guarded_stream(BundleKind.OBJECT, BundleKind.SOURCE)),
-                "StreamNode": stream(self._guarded_stream(BundleKind.NODE)),
-                "ExecuteObject": unary(self._guarded(self._execute(BundleKind.OBJECT, BundleKind.SOURCE))),
-                "ExecuteNode": unary(self._guarded(self._execute(BundleKind.NODE))),
-                "HasBlobs": unary(self._guarded(lambda data, _: encode_names(self._blobs.held(decode_names(data))))),
-                "PutBlobs": grpc.stream_unary_rpc_method_handler(self._guarded(self._put)),
-                "Describe": unary(self._guarded(lambda _, __: self._describe())),
+                "StreamObject": stream(self._guarded_stream(*STREAMS["StreamObject"])),
+                "StreamNode": stream(self._guarded_stream(*STREAMS["StreamNode"])),
+                "ExecuteObject": unary(self._guarded(self._execute(*STREAMS["StreamObject"]))),
+                "ExecuteNode": unary(self._guarded(self._execute(*STREAMS["StreamNode"]))),
+                "HasBlobs": unary(self._guarded(lambda data, _: self._service.has(data))),
+                "PutBlobs": grpc.stream_unary_rpc_method_handler(
+                    self._guarded(lambda data, _: self._service.put(data))
+                ),
+                "Describe": unary(self._guarded(lambda _, __: self._service.describe())),
             },
         )
 
@@ -149,7 +144,7 @@ class Server:
 
             def start(request: Open) -> WorkerLink:
                 silent.cancel()
-                return self._start(request, kinds)
+                return self._service.start(request, kinds)
 
             try:
                 yield from relay(requests, start)
@@ -170,21 +165,6 @@ class Server:
         if not hmac.compare_digest(str(given).encode(), f"Bearer {self._config.token}".encode()):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
 
-    def _start(self, request: Open, kinds: tuple[BundleKind, ...]) -> WorkerLink:
-        if request.bundle.kind not in kinds:
-            raise CodecError(f"a bundle of kind {request.bundle.kind.name} does not belong to this RPC")
-        if request.tier == "process" and not self._config.allow_process:
-            raise TierUnavailable("this executor does not run plain processes: it was started without --allow-process")
-        if not self._free.acquire(timeout=_ENDING_SECONDS):
-            raise Denied(f"all {self._config.sessions} sessions of this executor are in use: try again later")
-        try:
-            link = self._embedded.open(request, self._blobs.get(names_of(request.bundle)))
-        except BaseException:
-            self._free.release()
-            raise
-        link.on_close(self._free.release)
-        return link
-
     def _execute(self, *kinds: BundleKind) -> Callable[[bytes, Any], bytes]:
         def execute(data: bytes, context: Any) -> bytes:
             match list(islice(decode_batch(data), 3)):
@@ -195,7 +175,7 @@ class Server:
             replies: list[bytes] = []
             size = 0
             try:
-                link = self._start(request, kinds)
+                link = self._service.start(request, kinds)
                 if not context.add_callback(link.kill):  # when the caller goes, so does the worker
                     link.kill()
                 for message in one_item(link, item):
@@ -209,17 +189,6 @@ class Server:
 
         return execute
 
-    def _put(self, requests: Iterator[bytes], _: Any) -> bytes:
-        parts = (m for data in requests for m in decode_batch(data, MAX_MESSAGE) if isinstance(m, Blob))
-        return encode_names(self._blobs.put(parts))
-
-    def _describe(self) -> bytes:
-        values = asdict(self._embedded.describe())
-        tiers = [(t["name"], t["available"], t["reason"]) for t in values.pop("tiers")]
-        values.pop("url")
-        values["capacity"] = self._config.sessions
-        return encode_description(values, tiers)
-
     def wait(self) -> None:
         """Until the server is closed."""
         self._grpc.wait_for_termination()
@@ -227,7 +196,7 @@ class Server:
     def close(self, grace: float = 1.0) -> None:
         """Take no more sessions, end those that are left after ``grace`` seconds, free everything. Idempotent."""
         self._grpc.stop(grace).wait()
-        self._embedded.close()
+        self._service.close()
         self._threads.shutdown()
 
     def __enter__(self) -> Server:

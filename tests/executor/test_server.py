@@ -229,7 +229,7 @@ def test_requests_that_are_none(channel, server, name, request_) -> None:
         assert answer.kind or answer.reason
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert until(lambda: server._embedded.describe().sessions == 0)
+    assert until(lambda: server._service._embedded.describe().sessions == 0)
 
 
 def test_messages_that_are_not_a_callers_end_the_session(channel, server) -> None:
@@ -237,7 +237,7 @@ def test_messages_that_are_not_a_callers_end_the_session(channel, server) -> Non
         answers = first(channel, "StreamNode", Open(Bundle(BundleKind.NODE, "Resize", b'{"width": 8}')), message)
         assert isinstance(answers[-1], Failure)
         assert "malformed" in answers[-1].message
-    assert until(lambda: server._embedded.describe().sessions == 0)
+    assert until(lambda: server._service._embedded.describe().sessions == 0)
 
 
 @pytest.mark.parametrize(
@@ -263,15 +263,15 @@ def test_a_caller_that_breaks_the_protocol_is_told_so(executor, channel, server,
     go_on.set()
     failure = next(message for message in answers if isinstance(message, Failure))
     assert failure.kind == "LinkError"
-    assert until(lambda: server._embedded.describe().sessions == 0)
+    assert until(lambda: server._service._embedded.describe().sessions == 0)
 
 
 def test_texts_of_internal_errors_stay_inside(channel, server, monkeypatch, caplog) -> None:
     def broken(*_: object) -> object:
         raise RuntimeError("/etc/the-secret-path")
 
-    monkeypatch.setattr(server._blobs, "held", broken)
-    monkeypatch.setattr(server._embedded, "open", broken)
+    monkeypatch.setattr(server._service._blobs, "held", broken)
+    monkeypatch.setattr(server._service._embedded, "open", broken)
     opening = encode_batch([Open(Bundle(BundleKind.NODE, "Resize")), ItemMessage(1)])
     for name, request in (("HasBlobs", encode_names(["a"])), ("StreamNode", opening), ("ExecuteNode", opening)):
         with pytest.raises(grpc.RpcError) as caught:
@@ -280,7 +280,7 @@ def test_texts_of_internal_errors_stay_inside(channel, server, monkeypatch, capl
         assert "secret" not in str(caught.value)
     assert caplog.text.count("the-secret-path") >= 3  # in the server's own log
     monkeypatch.undo()
-    assert server._free._value == 4  # the places of the failed openings are free again
+    assert server._service._free._value == 4  # the places of the failed openings are free again
 
 
 def test_capacity(executor, server) -> None:
@@ -437,7 +437,7 @@ def test_a_client_that_is_killed_frees_its_worker(executor, server, how) -> None
         client.kill()
         client.communicate()
     assert until(lambda: executor.describe().sessions == 0)
-    assert until(lambda: server._free._value == 4)
+    assert until(lambda: server._service._free._value == 4)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

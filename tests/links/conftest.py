@@ -1,4 +1,4 @@
-"""Every link there is, each to a real executor: in memory, embedded, and a server in a process of its own."""
+"""Every link there is, each to a real executor: in memory, embedded, a server in a process of its own, and another peer."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +13,9 @@ HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)  # what the tests run on the other bank lies beside them
 
-from serving import served  # noqa: E402  it lies there
+from serving import peer, served  # noqa: E402  it lies there
 
-LINKS = ("inproc", "local", "grpc")
+LINKS = ("inproc", "local", "grpc", "datachannel")
 
 
 @contextmanager
@@ -23,6 +23,9 @@ def connected(link: str) -> Iterator[avlab.Executor]:
     """An executor at the other end of a link of this kind."""
     if link == "grpc":
         with served() as (url, _), avlab.connect(url) as executor:
+            yield executor
+    elif link == "datachannel":
+        with peer() as partner, avlab.connect(partner) as executor:
             yield executor
     else:
         with avlab.connect(f"{link}:") as executor:
@@ -36,7 +39,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[avlab.Executor]:
         yield made
 
 
-@pytest.fixture(scope="module", params=("local", "grpc"))
+@pytest.fixture(scope="module", params=("local", "grpc", "datachannel"))
 def sandboxed(request: pytest.FixtureRequest) -> Iterator[avlab.Executor]:
     """An executor with real workers."""
     with connected(request.param) as made:

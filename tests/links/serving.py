@@ -7,6 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import avlab
+from avlab.media.rtc.partner import Partner
+from avlab.media.runtime import MediaRuntime
 
 
 @contextmanager
@@ -22,6 +27,22 @@ def served(*options: str, **environment: str) -> Iterator[tuple[str, subprocess.
         yield line.split()[1].rstrip(","), process
     finally:
         process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+@contextmanager
+def peer() -> Iterator[Partner]:
+    """The way to a peer in a process of its own that serves sessions."""
+    host = Path(__file__).with_name("peer_host.py")
+    process = subprocess.Popen([sys.executable, str(host)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    runtime = MediaRuntime()
+    try:
+        with avlab.WebRTCManager(media=False, runtime=runtime) as manager:
+            process.stdin.write(manager.offer() + "\n")
+            process.stdin.flush()
+            yield manager.accept(process.stdout.readline())
+    finally:
+        runtime.close()
         process.communicate(timeout=20)
 
 

@@ -141,6 +141,8 @@ def test_members_of_a_room_find_each_other(make, server):
         if partner.id == third._client.id:
             with pytest.raises(LinkClosed):
                 partner.receive(5)
+    gone = next(partner for partner in partners[2:4] if partner.id == third._client.id)
+    first._runtime.run(gone._over.wait(), 10)
     assert len(first.partners) == 1
 
 

@@ -16,7 +16,9 @@ from avlab.media.runtime import MediaRuntime
 CHUNK = 48 << 10
 """Bytes of a message in one DataChannel message; 64 KiB is the most that every implementation takes."""
 WINDOW = 4 << 20
-"""Bytes under way that the other side has not taken; the same bounds what waits here for `recv`, beside one message."""
+"""Bytes under way that the other side has not taken."""
+SESSION_HOLD = 256 << 20
+"""Bytes that wait for a reader which counts for itself what may come (a session's credit), so as not to hold up its writing."""
 _HIGH, _LOW = 1 << 20, 256 << 10  # bytes in the SCTP association's own buffer
 _MORE, _LAST, _TAKEN = 0, 1, 2  # first byte of a chunk
 
@@ -25,12 +27,13 @@ class MessageChannel:
     """Whole messages both ways, in order. Made on the media loop; `send`, `recv` and `close` may be called from any thread.
 
     The receiver says how many bytes it has taken, and the sender waits for it: a slow reader holds up the writer, not its own
-    memory. A side that does not keep to this, or sends more than 64 MiB as one message, is cut off.
+    memory, in which at most ``hold`` bytes and one message wait. A side that does not keep to this, or sends more than 64 MiB
+    as one message, is cut off.
     """
 
-    def __init__(self, channel: Any, runtime: MediaRuntime, max_message: int = MAX_MESSAGE) -> None:
+    def __init__(self, channel: Any, runtime: MediaRuntime, hold: int = WINDOW) -> None:
         self.label = str(channel.label)
-        self._channel, self._runtime, self._max = channel, runtime, max_message
+        self._channel, self._runtime, self._hold = channel, runtime, hold
         self._loop = asyncio.get_running_loop()
         self._turn, self._room, self._open = asyncio.Lock(), asyncio.Event(), asyncio.Event()
         self._sent = self._taken_there = 0
@@ -53,8 +56,8 @@ class MessageChannel:
     async def asend(self, data: Buffer) -> None:
         """Send a message on the media loop; waits while the other side does not read. Raises LinkClosed, ItemTooLarge."""
         view = memoryview(data).cast("B")
-        if len(view) > self._max:
-            raise ItemTooLarge(f"a message of {len(view)} bytes: the channel carries at most {self._max}")
+        if len(view) > MAX_MESSAGE:
+            raise ItemTooLarge(f"a message of {len(view)} bytes: the channel carries at most {MAX_MESSAGE}")
         async with self._turn:
             await self._open.wait()
             start = 0
@@ -97,7 +100,7 @@ class MessageChannel:
             return
         self._seen += len(chunk)
         self._partial += memoryview(chunk)[1:]
-        if len(self._partial) > self._max or self._seen - self._told > WINDOW + 2 * (CHUNK + 1):
+        if len(self._partial) > MAX_MESSAGE or self._seen - self._told > WINDOW + 2 * (CHUNK + 1):
             self._fail(CodecError("the other side sends more than this one can take"))
             return
         if kind == _LAST:
@@ -112,7 +115,7 @@ class MessageChannel:
 
     def _tell(self) -> None:
         """Say what was taken, unless too much waits for the reader here."""
-        if self._error is None and self._queued < WINDOW and self._seen - self._told >= WINDOW // 4:
+        if self._error is None and self._queued < self._hold and self._seen - self._told >= WINDOW // 4:
             self._told = self._seen
             self._channel.send(bytes((_TAKEN,)) + self._seen.to_bytes(8, "big"))
 
@@ -143,11 +146,16 @@ class MessageChannel:
                 assert self._error is not None
                 raise self._error
             message = self._arrived.popleft()
-            full, self._queued = self._queued >= WINDOW, self._queued - len(message)
-            crossed = full and self._queued < WINDOW
+            full, self._queued = self._queued >= self._hold, self._queued - len(message)
+            crossed = full and self._queued < self._hold
         if crossed:
             self._on_loop(self._tell)
         return message
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether a message, or the end, has come within ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(self._ready, timeout)
 
     def _ready(self) -> bool:
         return bool(self._arrived) or self._error is not None

@@ -249,7 +249,7 @@ class WebRTCManager:
         elif isinstance(event, Left):
             partner_gone = self._partners.get(event.member)
             if partner_gone is not None:
-                self._spawn(partner_gone.aclose("The other side has left the room."))
+                partner_gone.end("The other side has left the room.")
         elif isinstance(event, Received):
             known = self._partners.get(event.member)
             if known is None or known.state == "closed":

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from avlab.core.codec import registry as codecs
-from avlab.core.errors import AvlabError, CodecError, LinkClosed, MediaError, TimedOut
-from avlab.core.item import Item, as_item
-from avlab.core.message import ItemMessage
+from avlab.core.errors import AvlabError, LinkClosed, MediaError, TimedOut
+from avlab.core.item import Item
 from avlab.core.tree import Values
-from avlab.core.wire import decode_batch, encode_batch
-from avlab.media.rtc.channel import MessageChannel
+from avlab.media.rtc.carried import decode_item, encode_item
+from avlab.media.rtc.channel import SESSION_HOLD, MessageChannel
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.receive import Mode, Receiver, ReceiverStatistics
@@ -72,6 +71,7 @@ class Partner:
         self._channels: list[MessageChannel] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._up, self._over = asyncio.Event(), asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self.on_channel: Callable[[MessageChannel], None] | None = None
 
@@ -164,7 +164,7 @@ class Partner:
         if self.on_channel is None or len(self._channels) >= MAX_CHANNELS:
             channel.close()
             return
-        made = MessageChannel(channel, self._runtime)
+        made = MessageChannel(channel, self._runtime, SESSION_HOLD)
         self._channels = [each for each in self._channels if each.open] + [made]
         self.on_channel(made)
 
@@ -210,13 +210,13 @@ class Partner:
                     self._set("connected", peer.reason)
         if peer is self._peer:
             if peer.state == "closed":
-                await self.aclose("The other side has ended the connection.")
+                self.end("The other side has ended the connection.")
             else:
                 self._lost(peer, "The connection is lost.")
 
     def _lost(self, peer: Peer, why: str) -> None:
         if self._signal is None:
-            self._spawn(self.aclose(why + " Without a signalling server it cannot be renewed."))
+            self.end(why + " Without a signalling server it cannot be renewed.")
         elif self._offers:
             self._renew()
         else:
@@ -230,7 +230,7 @@ class Partner:
         while peer is self._peer and not self._over.is_set():
             pause = backoff.pause(asyncio.get_running_loop().time())
             if pause is None:
-                await self.aclose("The connection was lost and could not be renewed within a minute.")
+                self.end("The connection was lost and could not be renewed within a minute.")
                 return
             await self._signal({"kind": "renew", "generation": self._generation})
             await asyncio.sleep(pause)
@@ -255,7 +255,7 @@ class Partner:
             except (AvlabError, TimeoutError):
                 pause = backoff.pause(loop.time())
             if pause is None:
-                await self.aclose("The connection was lost and could not be renewed within a minute.")
+                self.end("The connection was lost and could not be renewed within a minute.")
                 return
             await asyncio.sleep(pause)
 
@@ -278,23 +278,28 @@ class Partner:
         if self._over.is_set():
             raise LinkClosed(f"partner {self.id}: {self.reason}")
 
+    def end(self, reason: str = "Closed.") -> asyncio.Task[None]:
+        """Begin to end the connection, on the loop; the other side notices at once. Idempotent."""
+        if self._closing is None:
+            self._set("closed", reason)
+            self._over.set()
+            self._closing = asyncio.create_task(self._close())
+        return self._closing
+
     async def aclose(self, reason: str = "Closed.") -> None:
-        """End the connection, on the loop; the other side notices at once. Idempotent."""
-        if self._over.is_set():
-            return
-        self._set("closed", reason)
-        self._over.set()
+        """End the connection, on the loop."""
+        await asyncio.shield(self.end(reason))
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
         for channel in self._channels:
             channel.end()
         if self._peer is not None:
             await asyncio.gather(self._peer.close(), self._close_retired())
         if self._receiver is not None:
             await self._receiver.close()
-        mine = asyncio.current_task()
-        others = [task for task in self._tasks if task is not mine]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # For everybody.
 
@@ -307,29 +312,11 @@ class Partner:
 
         Raises CodecError for a value that cannot travel, LinkClosed when there is no connection.
         """
-        self._runtime.run(self._send(self._encoded(value)))
+        self._runtime.run(self._send(encode_item(value, self._values)))
 
     async def asend(self, value: Any) -> None:
         """`send` for async code."""
         await asyncio.to_thread(self.send, value)
-
-    def _encoded(self, value: Any) -> bytes:
-        item = as_item(value)
-        codec, meta, buffers = self._values.encode(item.value)
-        return encode_batch(
-            [
-                ItemMessage(
-                    input=1,
-                    codec=codec,
-                    meta=meta,
-                    buffers=buffers,
-                    pts=item.pts,
-                    time_base=item.time_base,
-                    track=item.track,
-                    seq=item.seq,
-                )
-            ]
-        )
 
     async def _send(self, data: bytes) -> None:
         await self.until_connected()
@@ -352,18 +339,11 @@ class Partner:
                     raise
                 self._runtime.run(self.until_connected(), timeout)  # another connection brings another channel
                 continue
-            return self._decoded(data)
+            return decode_item(data, self._values)
 
     async def areceive(self, timeout: float | None = None) -> Item:  # noqa: ASYNC109  as `receive` has it
         """`receive` for async code."""
         return await asyncio.to_thread(self.receive, timeout)
-
-    def _decoded(self, data: bytes) -> Item:
-        match list(decode_batch(data)):
-            case [ItemMessage(slot=None, failure=None) as message]:
-                value = self._values.decode(message.codec, message.meta, message.buffers)
-                return Item(value, message.pts, message.time_base, message.track, message.seq)
-        raise CodecError("the other side's message is no item")
 
     def __iter__(self) -> Iterator[Item]:
         while True:
@@ -391,7 +371,7 @@ class Partner:
     async def _open_channel(self, label: str) -> MessageChannel:
         await self.until_connected()
         assert self._peer is not None
-        channel = MessageChannel(self._peer.connection.createDataChannel(label), self._runtime)
+        channel = MessageChannel(self._peer.connection.createDataChannel(label), self._runtime, SESSION_HOLD)
         self._channels = [each for each in self._channels if each.open] + [channel]
         return channel
 

@@ -1,0 +1,124 @@
+"""Serving sessions to peers: each channel that a peer opens is one call, as on the gRPC server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Self
+
+from avlab.core.errors import AvlabError, CodecError, LinkClosed
+from avlab.core.message import Open
+from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
+from avlab_executor.relay import encoded, refusal, relay
+from avlab_executor.service import STREAMS, Service
+from avlab_executor.worker_link import WorkerLink
+
+OPEN_SECONDS = 10.0
+"""How long a channel may say nothing before its first message: each holds one thread."""
+_log = logging.getLogger("avlab.executor")
+
+
+class PeerExecutor:
+    """Serves sandboxed sessions on channels of other peers: give it to ``manager.serve(…)``. A context manager.
+
+    Whoever can open a channel may run code in a sandbox here, so let only whom you invited into the room. ``options`` are
+    those of `Service`: minimum, sessions, warm. Raises TierUnavailable, ConfigError.
+    """
+
+    def __init__(self, *, sessions: int = 8, **options: object) -> None:
+        self._service = Service(sessions=sessions, **options)  # type: ignore[arg-type]
+        self._room = threading.Semaphore(sessions + 8)
+        self._threads: dict[threading.Thread, MessageChannel] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def tier(self) -> str:
+        """The isolation tier of its sessions."""
+        return self._service.tier
+
+    def __call__(self, channel: MessageChannel) -> None:
+        """Serve a channel in a thread of its own; returns at once. Channels beyond the capacity are closed."""
+        with self._lock:
+            if self._closed or not channel.label.startswith(SERVICE) or not self._room.acquire(blocking=False):
+                channel.close()
+                return
+            thread = threading.Thread(target=self._serve, args=(channel,), name="avlab-peer", daemon=True)
+            self._threads[thread] = channel
+        thread.start()
+
+    def _serve(self, channel: MessageChannel) -> None:
+        method = channel.label.removeprefix(SERVICE)
+        try:
+            if method in STREAMS:
+                self._stream(channel, method)
+            else:
+                channel.send(self._reply(channel, method))
+                channel.wait(OPEN_SECONDS)  # the caller closes when it has the reply
+        except (LinkClosed, TimeoutError):
+            return  # the caller is gone, or never began: nobody reads an answer
+        except Exception:  # noqa: BLE001  it costs this channel and no other
+            _log.exception("an internal error")
+        finally:
+            channel.close()
+            self._room.release()
+            with self._lock:
+                self._threads.pop(threading.current_thread(), None)
+
+    def _stream(self, channel: MessageChannel, method: str) -> None:
+        def start(request: Open) -> WorkerLink:
+            return self._service.start(request, STREAMS[method])
+
+        for data in relay(_requests(channel), start):
+            channel.send(data)
+
+    def _reply(self, channel: MessageChannel, method: str) -> bytes:
+        try:
+            if method == "Describe":
+                channel.recv(OPEN_SECONDS)
+                return DONE + self._service.describe()
+            if method == "HasBlobs":
+                return DONE + self._service.has(channel.recv(OPEN_SECONDS))
+            if method == "PutBlobs":
+                return DONE + self._service.put(_parts(channel))
+            raise CodecError(f"there is no method {method[:40]!r}")
+        except LinkClosed:
+            raise
+        except AvlabError as error:
+            return FAILED + encoded(refusal(error))
+
+    def close(self) -> None:
+        """End all sessions and their workers. Idempotent."""
+        with self._lock:
+            self._closed = True
+            serving = dict(self._threads)
+        for channel in serving.values():
+            channel.close()
+        for thread in serving:
+            thread.join()
+        self._service.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _requests(channel: MessageChannel) -> Iterator[bytes]:
+    """The caller's messages; the end of the channel is the end of the caller."""
+    yield channel.recv(OPEN_SECONDS)
+    while True:
+        try:
+            yield channel.recv()
+        except LinkClosed:
+            return
+
+
+def _parts(channel: MessageChannel) -> Iterator[bytes]:
+    while part := channel.recv(OPEN_SECONDS):
+        yield part
+
+
+__all__ = ["PeerExecutor"]
