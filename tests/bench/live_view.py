@@ -1,0 +1,110 @@
+"""Measures the live view in a real JupyterLab and headless Chromium: ``python tests/bench/live_view.py [--seconds 8]``.
+
+Pictures per second are counted where they are shown; the first picture is timed from the start of its cell, with avlab loaded.
+The delay is what the view tells (source to screen); CPU is that of the kernel and its children, of one core.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from playwright.sync_api import sync_playwright
+
+THREAD = "import avlab\nrun = (avlab.TestSource(realtime=True) >> avlab.Preview()).start()\nrun"
+PROCESS = "import avlab\nrun = avlab.Pipeline([avlab.TestSource(realtime=True)]).preview(runtime='process')\nrun"
+SLEEP = "import time\ntime.sleep({seconds} + 2)"
+BUSY = "import time\nend = time.monotonic() + {seconds} + 2\nwhile time.monotonic() < end: pass"
+NO_WEBRTC = "delete window.RTCPeerConnection"
+NO_CODECS = NO_WEBRTC + "; delete window.VideoDecoder"
+CASES = {
+    "direct": (THREAD, "", "direct"),
+    "direct, own process": (PROCESS, "", "direct"),
+    "messages, H.264": (THREAD, NO_WEBRTC, "messages"),
+    "messages, JPEG": (THREAD, NO_CODECS, "messages"),
+}
+
+
+def lab() -> Any:
+    """The classes that the tests drive JupyterLab with."""
+    path = Path(__file__).parents[1] / "ui" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("lab_for_bench", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU of a process and its children."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(sum(each.cpu_times()[:2]) for each in family)
+
+
+def statistics(notebook: Any) -> dict[str, Any]:
+    code = "import json; s = run.statistics() if isinstance(run.statistics(), dict) else run.preview().statistics()"
+    return dict(json.loads(notebook.execute(f"{code}\nprint(json.dumps(s.get('live', s)))")))
+
+
+def measure(notebook: Any, code: str, path: str, seconds: float) -> list[str]:
+    notebook.open("bench.ipynb", [code, SLEEP.format(seconds=seconds), BUSY.format(seconds=seconds)])
+    notebook.execute("import avlab, avlab_kernel.live.preview; avlab.TestSource")
+    pid = int(notebook.execute("import os; print(os.getpid())"))
+    began = time.monotonic()
+    notebook.start(0)
+    notebook.page.wait_for_selector("[data-testid=avlab-preview][data-frames]", timeout=60_000)
+    first = time.monotonic() - began
+    notebook.wait_for_path(path)
+    notebook.page.wait_for_timeout(4000)
+    used, sent, since = cpu(pid), statistics(notebook)["bytes"], time.monotonic()
+    idle = notebook.rate(seconds)
+    took = time.monotonic() - since
+    load = (cpu(pid) - used) / took
+    after = statistics(notebook)
+    (view,) = after["views"][-1:]
+    rates = []
+    for cell in (1, 2):
+        notebook.start(cell)
+        notebook.page.wait_for_timeout(500)
+        rates.append(notebook.rate(seconds))
+        notebook.page.wait_for_function("(index) => window.ran[index]", arg=cell)
+    skew = f"{view['skew']:+.0f}" if view.get("skew") is not None else "–"
+    rate = f"{(after['bytes'] - sent) * 8 / took / 1e6:.1f}"
+    shown = [f"{each:.1f}" for each in (idle, *rates)]
+    return [f"{first:.2f}", *shown, f"{view['delay'] or 0:.0f}", skew, rate, f"{load * 100:.0f} %"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
+    seconds = parser.parse_args().seconds
+    ui = lab()
+    chromium = shutil.which("chromium") or sys.exit("chromium is not installed: make test installs it")
+    head = ["path", "first s", "fps", "fps, sleep", "fps, busy", "delay ms", "A/V ms", "Mbit/s", "CPU"]
+    print(" | ".join(head), flush=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        server = ui.Server(Path(folder), {})
+        try:
+            browser = playwright.chromium.launch(executable_path=chromium, args=ui.FLAGS)
+            for name, (code, script, path) in CASES.items():
+                context = browser.new_context(viewport={"width": 1100, "height": 1000})
+                if script:
+                    context.add_init_script(script)
+                pages = ui.opened(context, server)
+                print(" | ".join([name, *measure(next(pages), code, path, seconds)]), flush=True)
+                next(pages, None)
+            browser.close()
+        finally:
+            server.close()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
