@@ -223,11 +223,11 @@ class Session:
     def _iterate(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
         with shielded:
             self._ask(exchange, Mode.ITERATE, method, args, kwargs)
-        return self._outputs(exchange, self._value, lambda: None)
+        return _begun(self._outputs(exchange, self._value, lambda: None))
 
     def _stream(self, exchange: Exchange, items: Iterable[Any]) -> Iterator[Any]:
         feed = Feed(self._caller, self._values, items, exchange)
-        return self._outputs(exchange, lambda output: self._result(output, feed), feed.pump)
+        return _begun(self._outputs(exchange, lambda output: self._result(output, feed), feed.pump))
 
     def _ask(self, exchange: Exchange, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         packed = bool(kwargs) or len(args) != 1
@@ -245,6 +245,7 @@ class Session:
         self, exchange: Exchange, convert: Callable[[ItemMessage], Any], pump: Callable[[], None]
     ) -> Iterator[Any]:
         try:
+            yield None  # see _begun
             with shielded:
                 pump()
             while exchange.open or exchange.arrived or not exchange.complete:
@@ -290,3 +291,9 @@ class Session:
             if output.release is not None:
                 output.buffers = ()
                 output.release()
+
+
+def _begun(results: Iterator[Any]) -> Iterator[Any]:
+    """A generator that has come to its first yield: closing one that has not would not run its ``finally``."""
+    next(results)
+    return results

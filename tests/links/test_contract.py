@@ -244,6 +244,30 @@ def test_leaving_early_cancels_what_the_method_has_not_made(open_session) -> Non
     assert session.call("total") <= 2 * WINDOW + 1
 
 
+def test_results_that_nobody_began_to_take_are_left_too(open_session) -> None:
+    session = open_session(Callee())
+    session.iterate("endless").close()
+    for _ in range(2 * WINDOW):
+        session.iterate("numbers", WINDOW)  # dropped at once
+    assert session.call("add", 1) == 2
+
+
+def test_inputs_of_a_stream_that_nobody_began_to_take_are_not_pulled_for_ever(open_session) -> None:
+    session = open_session(far.Double())
+    ended = threading.Event()
+
+    def inputs():
+        try:
+            yield from count()
+        finally:
+            ended.set()
+
+    session.stream(inputs()).close()
+    assert list(session.stream([1])) == [2]
+    gc.collect()
+    assert ended.wait(10)
+
+
 def test_endless_inputs_are_pulled_only_as_far_as_there_is_credit(open_session) -> None:
     session = open_session(far.Double())
     pulled = count()
