@@ -66,6 +66,8 @@ def test_refused_candidates_leave_the_description_and_it_stays_open():
 def test_a_description_has_bounds():
     with pytest.raises(MediaError, match="candidates"):
         clean(OFFER.format("a=candidate:1 1 udp 1 10.0.0.1 5 typ host\r\n" * (MAX_CANDIDATES + 1)), loopback=True)
+    with pytest.raises(MediaError, match="sections"):
+        clean("v=0\r\n" + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n" * 17, loopback=True)
     with pytest.raises(MediaError, match="characters"):
         clean("v=0" + " " * 200_000, loopback=True)
 

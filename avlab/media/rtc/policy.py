@@ -15,6 +15,8 @@ MAX_DESCRIPTION = 128 << 10
 """Largest description (SDP) that is read, in characters."""
 MAX_CANDIDATES = 64
 """Most candidates of one remote description or peer: each costs this side packets to an address the other side names."""
+MAX_SECTIONS = 16
+"""Most media sections of one remote description: each costs this side a transport and its sockets."""
 _METADATA = [
     ip_network(text)
     for text in ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
@@ -72,6 +74,8 @@ def clean(sdp: str, *, loopback: bool) -> str:
         raise MediaError(f"the other peer's description has {len(sdp)} characters, {MAX_DESCRIPTION} are allowed")
     if not isinstance(sdp, str) or not sdp.startswith("v=0") or "\nm=" not in sdp:
         raise MediaError("the other peer's description is no SDP: copy the whole text, from its first line to its last")
+    if (sections := sdp.count("\nm=")) > MAX_SECTIONS:
+        raise MediaError(f"the other peer's description has {sections} media sections, {MAX_SECTIONS} are allowed")
     lines, dropped, seen = [], False, 0
     for line in sdp.replace("\r\n", "\n").split("\n"):
         if match := _CANDIDATE.match(line):

@@ -85,6 +85,7 @@ class SignalClient:
             await self._enter(hello)
         except BaseException:
             await self._http.close()
+            await asyncio.sleep(0)
             raise
         self._keeper = asyncio.create_task(self._keep(), name="avlab-signal")
 
@@ -121,6 +122,7 @@ class SignalClient:
             await self._socket.close()
         if self._http is not None:
             await self._http.close()
+            await asyncio.sleep(0)  # its connections end in the next round of the loop
         self._end(LinkClosed("the signalling connection is closed"))
 
     async def _enter(self, hello: Mapping[str, str]) -> None:

@@ -143,9 +143,12 @@ class SignalServer:
             return
         for timer in self._timers:
             timer.cancel()
-        for socket in list(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY)
+        for site in list(runner.sites):
+            await site.stop()  # first of all: members come back at once
+        await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY) for socket in list(self._sockets)))
         await runner.cleanup()
+        for _ in range(3):  # closed connections end in the next rounds of the loop, which may be the last
+            await asyncio.sleep(0)
 
     async def _health(self, _: web.Request) -> web.Response:
         rooms, members = self._rooms.count
