@@ -57,13 +57,18 @@ class Pipeline:
     def __repr__(self) -> str:
         return shown(self.row)
 
-    def start(self) -> Run:
+    def start(self, watch: Callable[[Item], None] | None = None) -> Run:
         """Open the nodes and start the threads; returns at once with the `Run`. What the last nodes return is dropped.
+
+        watch: called with every item that reaches the end, as `Run.observe` does.
 
         May be called again when that run has ended. Raises what a node's ``open`` raises, and PipelineError when a node
         is in a running pipeline.
         """
-        return self._planned().start()
+        run = self._planned()
+        if watch is not None:
+            run.observe(watch)
+        return run.start()
 
     def preview(self, *, runtime: str = "thread", **options: Any) -> Any:
         """Start, with a live view of what reaches the end: display the returned `Run` in a cell.
@@ -76,13 +81,9 @@ class Pipeline:
             return join.preview(self, options, process=True)
         if runtime != "thread":
             raise ConfigError(f"runtime is {runtime!r}: it is 'thread' or 'process'")
-        run = self.start()
-        try:
-            run.preview(**options)
-        except BaseException:
-            run.cancel()
-            raise
-        return run
+        run = self._planned()
+        run.preview(**options)
+        return run.start()
 
     def run(self, progress: bool | None = None, timeout: float | None = None) -> Result:
         """Run to the end and return the result with its statistics.

@@ -10,19 +10,15 @@ from typing import Any
 
 import av
 
-from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError
 from avlab.core.item import Item
-from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder, StillEncoder
+from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded
+from avlab.media.rtc.view_encoding import SOUND, Encoding, captured
+from avlab.media.rtc.view_time import StreamTime
 from avlab.media.rtc.view_track import LiveTrack, attach
 
 RUNGS = 3
 """Qualities: the source's size, half and a quarter of it in each direction."""
-_SOUND = "sound"
-_SOUND_WAITS = 25  # blocks that may wait for the encoder: half a second
-_JUMP = 5  # seconds that times may jump ahead before the timeline counts as a new one
-_BACK = 1  # seconds that times may lie back before the same
 
 
 class Viewer:
@@ -83,11 +79,11 @@ class Outgoing:
     """
 
     def __init__(self, *, bit_rate: int = 2_500_000, clock: Clock = monotonic) -> None:
-        self.bit_rate, self._clock = bit_rate, clock
+        self.bit_rate, self.clock = bit_rate, clock
         self._lock = threading.Lock()
         self._viewers: list[Viewer] = []
-        self._lanes: dict[str, _Lane] = {}
-        self._time = _Timeline(clock)
+        self._lanes: dict[str, Encoding] = {}
+        self._time = StreamTime(clock)
         self._last: Item | None = None
         self.size = 0, 0
         """Of the newest picture."""
@@ -123,17 +119,17 @@ class Outgoing:
             for lane in self._wanted(kind):
                 lane.send(item, time)
 
-    def _wanted(self, kind: str) -> list[_Lane]:
+    def _wanted(self, kind: str) -> list[Encoding]:
         with self._lock:
             active = [viewer for viewer in self._viewers if viewer.active]
-            names = {_SOUND} if kind == "audio" else {viewer.lane for viewer in active}
+            names = {SOUND} if kind == "audio" else {viewer.lane for viewer in active}
             return [lane for name, lane in self._lanes.items() if active and name in names]
 
     def _coded(self, item: Item, kind: str, time: Fraction) -> None:
         base = SOUND_BASE if kind == "audio" else PICTURE_BASE
         key = kind == "audio" or bool(item.value.is_keyframe)
         self.give(
-            Coded(kind, bytes(item.value), int(time / base), key, _captured(item, self._clock), own=item.time), None
+            Coded(kind, bytes(item.value), int(time / base), key, captured(item, self.clock), own=item.time), None
         )
 
     @property
@@ -192,9 +188,9 @@ class Outgoing:
     def look(self, viewer: Viewer) -> None:
         """A viewer begins to look at its rung."""
         with self._lock:
-            for name in (viewer.lane, _SOUND):
+            for name in (viewer.lane, SOUND):
                 if name not in self._lanes:
-                    self._lanes[name] = _Lane(self, name)
+                    self._lanes[name] = Encoding(self, name)
             lane = self._lanes[viewer.lane]
         viewer._needs_key = lane.key = True
         last = self._last
@@ -214,7 +210,7 @@ class Outgoing:
         """End the encoders that nobody looks at."""
         with self._lock:
             used = {each.lane for each in self._viewers if each.active}
-            names = [name for name in self._lanes if name not in used and (name != _SOUND or not used)]
+            names = [name for name in self._lanes if name not in used and (name != SOUND or not used)]
             idle = [self._lanes.pop(name) for name in names]
         for lane in idle:
             lane.close()
@@ -255,7 +251,7 @@ class Outgoing:
     def statistics(self) -> dict[str, Any]:
         """The counts, and how many viewers and encoders there are."""
         with self._lock:
-            viewers, rungs = len(self._viewers), sum(name != _SOUND for name in self._lanes)
+            viewers, rungs = len(self._viewers), sum(name != SOUND for name in self._lanes)
             waiting = sum(lane.dropped for lane in self._lanes.values())
         counts = {name: self.counts[name] for name in ("video", "audio", "encoded", "bytes", "bad")}
         return {**counts, "dropped": self.counts["dropped"] + waiting, "viewers": viewers, "rungs": rungs}
@@ -269,135 +265,6 @@ class Outgoing:
             lane.close()
 
 
-class _Lane:
-    """The encoder of one rung, or of the sound, on a thread of its own; it takes what is newest."""
-
-    def __init__(self, hub: Outgoing, name: str) -> None:
-        self._hub, self._name = hub, name
-        self.key = False
-        sound = name == _SOUND
-        receiver: Receiver[tuple[Item, Fraction]]
-        self._sender, receiver = open_channel(
-            _SOUND_WAITS if sound else 1, Policy.DROP_OLDEST if sound else Policy.LATEST
-        )
-        work = self._sound if sound else self._stills if name.startswith("jpeg") else self._pictures
-        self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
-        self._thread.start()
-
-    @property
-    def dropped(self) -> int:
-        return int(self._sender.statistics().dropped)
-
-    def send(self, item: Item, time: Fraction) -> None:
-        try:
-            self._sender.send((item, time))
-        except ChannelClosed:  # nobody looks any more
-            return
-
-    def close(self) -> None:
-        self._hub.counts["dropped"] += self.dropped
-        self._sender.close()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(1.0)
-
-    def _pictures(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
-        hub, rung = self._hub, int(self._name[-1])
-        encoder = PictureEncoder(rung, hub.rate(rung))
-        for item, time in receiver:
-            if not hub.ready(self._name):
-                hub.counts["dropped"] += 1
-                continue
-            rate = hub.rate(rung)
-            if not 0.75 < rate / encoder.bit_rate < 1.5:
-                encoder = PictureEncoder(rung, rate)
-            key, self.key = self.key, False
-            pts = int(time / PICTURE_BASE)
-            try:
-                data, is_key, size = encoder.encode(item.value, pts, key)
-            except (AvlabError, ValueError) as error:
-                self._bad(error)
-                continue
-            hub.give(Coded("video", data, pts, is_key, _captured(item, hub._clock), size, item.time), self._name)
-
-    def _stills(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
-        hub, encoder = self._hub, StillEncoder(int(self._name[-1]))
-        for item, time in receiver:
-            if not hub.ready(self._name):
-                hub.counts["dropped"] += 1
-                continue
-            try:
-                data, size = encoder.encode(item.value)
-            except (AvlabError, ValueError) as error:
-                self._bad(error)
-                continue
-            pts, captured = int(time / PICTURE_BASE), _captured(item, hub._clock)
-            hub.give(Coded("video", data, pts, True, captured, size, item.time, "jpeg"), self._name)
-
-    def _sound(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
-        hub, encoder = self._hub, SoundEncoder()
-        for item, time in receiver:
-            try:
-                for data, pts in encoder.encode(item.value, int(time / SOUND_BASE)):
-                    hub.give(
-                        Coded("audio", data, pts, True, _captured(item, hub._clock), own=item.time, form="opus"), None
-                    )
-            except (AvlabError, ValueError) as error:
-                self._bad(error)
-            hub.level = encoder.level
-
-    def _bad(self, error: Exception) -> None:
-        self._hub.counts["bad"] += 1
-        self._hub.problem = str(error)
-
-
-class _Timeline:
-    """Times that only increase, whatever the items' own times do: runs that begin again, jumps, items without time."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock, self._began = clock, clock()
-        self._lock = threading.Lock()
-        self._offset: Fraction | None = None
-        self._last: dict[str, Fraction] = {}
-
-    def restart(self) -> None:
-        with self._lock:
-            self._offset = None
-
-    def place(self, kind: str, item: Item) -> Fraction | None:
-        """The item's time in seconds, or None for one that comes too late."""
-        now = Fraction(self._clock() - self._began, 1_000_000_000)
-        own = None if item.pts is None else item.pts * Fraction(item.time_base)
-        with self._lock:
-            last = self._last.get(kind, Fraction(-1))
-            newest = max(self._last.values(), default=Fraction(0))
-            if own is None:
-                time = max(now, last + Fraction(1, 1000))
-            else:
-                time = own + (self._offset or 0)
-                if self._offset is None or time < last - _BACK or time > max(newest, now) + _JUMP:
-                    self._offset = max(now, newest) + Fraction(1, 1000) - own
-                    time = own + self._offset
-            if time <= last or time < 0:
-                return None
-            self._last[kind] = time
-            return time
-
-    def look_up(self, item: Item) -> Fraction | None:
-        """Where a time lies, without placing anything."""
-        with self._lock:
-            if item.pts is None or self._offset is None:
-                return None
-            return item.pts * Fraction(item.time_base) + self._offset
-
-    def again(self) -> Fraction | None:
-        """A time for showing the newest picture once more."""
-        with self._lock:
-            if "video" not in self._last:
-                self._last["video"] = Fraction(self._clock() - self._began, 1_000_000_000)
-            self._last["video"] += Fraction(1, 90_000)
-            return self._last["video"]
-
-
 def carries(value: object) -> bool:
     """Whether a live stream can carry such a value."""
     return isinstance(value, av.VideoFrame | av.AudioFrame | av.Packet)
@@ -405,7 +272,3 @@ def carries(value: object) -> bool:
 
 def _is_sound(item: Item) -> bool:
     return isinstance(item.value, av.Packet) and item.track.startswith("audio")
-
-
-def _captured(item: Item, clock: Clock) -> int:
-    return item.stamps[0].ns if item.stamps else clock()

@@ -133,7 +133,9 @@ class BrowserNode(Node):
             if self._source is None:
                 from avlab.media.rtc.browser_source import BrowserSource
 
-                options = {name: self._option(name) for name in ("ice_servers", "patience", "sync") if hasattr(self, name)}
+                options = {
+                    name: self._option(name) for name in ("ice_servers", "patience", "sync") if hasattr(self, name)
+                }
                 self._source = BrowserSource(self._deliver, self._ask(), left=self._dismiss, **options)
             return self._source
 
@@ -230,7 +232,9 @@ class Microphone(BrowserNode):
 
     def _ask(self) -> dict[str, Any]:
         if not isinstance(self.rate, int) or not 8000 <= self.rate <= 192_000:
-            raise ConfigError(f"rate of Microphone is {self.rate!r}: it is a number of samples per second, 8000 to 192000")
+            raise ConfigError(
+                f"rate of Microphone is {self.rate!r}: it is a number of samples per second, 8000 to 192000"
+            )
         if self.layout not in ("mono", "stereo"):
             raise ConfigError(f"layout of Microphone is {self.layout!r}: it is 'mono' or 'stereo'")
         form = {"sample_rates": self.rate, "channel_layouts": self.layout, "sample_fmts": "s16"}
@@ -244,7 +248,9 @@ _making = threading.RLock()
 def _asked(node: Any, audio: bool, size: Any, *, device: str | None = None, voice: bool) -> dict[str, Any]:
     if not isinstance(node.rate, int | float) or not 0 < node.rate <= 240:
         name = type(node).__name__
-        raise ConfigError(f"rate of {name} is {node.rate!r}: it is a number of pictures per second, above 0 and at most 240")
+        raise ConfigError(
+            f"rate of {name} is {node.rate!r}: it is a number of pictures per second, above 0 and at most 240"
+        )
     tracks = ["video", "audio"] if audio else ["video"]
     return {"kind": node.KIND, "tracks": tracks, "size": size, "rate": node.rate, "device": device, "voice": voice}
 

@@ -22,11 +22,10 @@ class Child:
 
     def __init__(self, wire: Wire, spec: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         self._wire = wire
-        self._run: Run = Pipeline.from_spec(spec).start()
         self._live = Live(self._view, facts=self._facts, stop=lambda: self._end("stop"), **options)
         self._told = False
         self._live.begin()
-        self._run.observe(self._put)
+        self._run: Run = Pipeline.from_spec(spec).start(self._put)
         self._run.on_finished(self._finished)
 
     def _view(self, message: dict[str, Any], buffers: list[bytes]) -> None:

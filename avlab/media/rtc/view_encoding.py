@@ -1,0 +1,109 @@
+"""One encoder of a live stream, on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
+from avlab.core.clock import Clock
+from avlab.core.errors import AvlabError
+from avlab.core.item import Item
+from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder, StillEncoder
+
+if TYPE_CHECKING:
+    from avlab.media.rtc.outgoing import Outgoing
+
+SOUND = "sound"
+"""Name of the encoder of sound; those of pictures are called by their form and rung."""
+_SOUND_WAITS = 25  # blocks that may wait for the encoder: half a second
+
+
+class Encoding:
+    """The encoder of one rung, or of the sound, on a thread of its own; it takes what is newest."""
+
+    def __init__(self, hub: Outgoing, name: str) -> None:
+        self._hub, self._name = hub, name
+        self.key = False
+        sound = name == SOUND
+        receiver: Receiver[tuple[Item, Fraction]]
+        self._sender, receiver = open_channel(
+            _SOUND_WAITS if sound else 1, Policy.DROP_OLDEST if sound else Policy.LATEST
+        )
+        work = self._sound if sound else self._stills if name.startswith("jpeg") else self._pictures
+        self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """What it could not keep up with."""
+        return int(self._sender.statistics().dropped)
+
+    def send(self, item: Item, time: Fraction) -> None:
+        """One more item with its time on the stream's timeline; never blocks."""
+        try:
+            self._sender.send((item, time))
+        except ChannelClosed:  # nobody looks any more
+            return
+
+    def close(self) -> None:
+        """End the thread."""
+        self._hub.counts["dropped"] += self.dropped
+        self._sender.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
+
+    def _pictures(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+        hub, rung = self._hub, int(self._name[-1])
+        encoder = PictureEncoder(rung, hub.rate(rung))
+        for item, time in receiver:
+            if not hub.ready(self._name):
+                hub.counts["dropped"] += 1
+                continue
+            rate = hub.rate(rung)
+            if not 0.75 < rate / encoder.bit_rate < 1.5:
+                encoder = PictureEncoder(rung, rate)
+            key, self.key = self.key, False
+            pts = int(time / PICTURE_BASE)
+            try:
+                data, is_key, size = encoder.encode(item.value, pts, key)
+            except (AvlabError, ValueError) as error:
+                self._bad(error)
+                continue
+            hub.give(Coded("video", data, pts, is_key, captured(item, hub.clock), size, item.time), self._name)
+
+    def _stills(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+        hub, encoder = self._hub, StillEncoder(int(self._name[-1]))
+        for item, time in receiver:
+            if not hub.ready(self._name):
+                hub.counts["dropped"] += 1
+                continue
+            try:
+                data, size = encoder.encode(item.value)
+            except (AvlabError, ValueError) as error:
+                self._bad(error)
+                continue
+            pts, since = int(time / PICTURE_BASE), captured(item, hub.clock)
+            hub.give(Coded("video", data, pts, True, since, size, item.time, "jpeg"), self._name)
+
+    def _sound(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+        hub, encoder = self._hub, SoundEncoder()
+        for item, time in receiver:
+            try:
+                for data, pts in encoder.encode(item.value, int(time / SOUND_BASE)):
+                    hub.give(
+                        Coded("audio", data, pts, True, captured(item, hub.clock), own=item.time, form="opus"), None
+                    )
+            except (AvlabError, ValueError) as error:
+                self._bad(error)
+            hub.level = encoder.level
+
+    def _bad(self, error: Exception) -> None:
+        self._hub.counts["bad"] += 1
+        self._hub.problem = str(error)
+
+
+def captured(item: Item, clock: Clock) -> int:
+    """When the source made it, in nanoseconds of this machine; now for items that were never stamped."""
+    return item.stamps[0].ns if item.stamps else clock()
