@@ -10,7 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import is_rtcp
 
@@ -132,7 +132,7 @@ async def connect(sender: Any, receiver: Any, forth: Network, back: Network) -> 
 
 
 @asynccontextmanager
-async def peers(*, audio: bool = True, video: bool = True) -> AsyncIterator[tuple[Any, Any]]:
+async def peers(*, audio: bool = True, video: bool = True, codec: str = "VP8") -> AsyncIterator[tuple[Any, Any]]:
     """A sending and a receiving connection, not connected yet: `connect` them."""
     sender, receiver = (RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2))
     start = Start()
@@ -140,6 +140,10 @@ async def peers(*, audio: bool = True, video: bool = True) -> AsyncIterator[tupl
         sender.addTrack(Beeps(start))
     if video:
         sender.addTrack(Flashes(start))
+        known = RTCRtpSender.getCapabilities("video").codecs
+        sender.getTransceivers()[-1].setCodecPreferences(
+            [each for each in known if each.mimeType.endswith((f"/{codec}", "/rtx"))]
+        )
     try:
         yield sender, receiver
     finally:

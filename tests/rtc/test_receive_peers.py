@@ -127,6 +127,26 @@ def test_sound_and_pictures_survive_the_network(runtime, loss, jitter, sync, rec
     assert statistics.dropped <= 0.02 * sum(map(len, numbers.values()))
 
 
+def test_h264_survives_loss_as_well(runtime):
+    async def scenario():
+        async with peers(audio=False, codec="H264") as (sender, there):
+            receiver = Receiver(there)
+            taken = Taken(receiver)
+            await connect(sender, there, Network(5, 0.05), Network(6, 0.05))
+            await taken.until("video", 4)
+            statistics = receiver.statistics()
+            await receiver.close()
+            await taken.end()
+            return taken, statistics
+
+    taken, statistics = runtime.run(scenario(), 60)
+    times = taken.times("video")
+    assert len(times) >= 0.85 * 30 * 4
+    assert all(b > a for a, b in pairwise(times))
+    assert statistics.tracks["video"].errors == 0
+    assert len(taken.flashes()) >= 3
+
+
 def test_media_comes_back_after_an_outage_and_time_goes_on(runtime):
     forth, back = Network(3), Network(4)
 
