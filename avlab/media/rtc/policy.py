@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -17,11 +17,17 @@ MAX_CANDIDATES = 64
 """Most candidates of one remote description or peer: each costs this side packets to an address the other side names."""
 MAX_SECTIONS = 16
 """Most media sections of one remote description: each costs this side a transport and its sockets."""
-_METADATA = [
+_NEVER = [
     ip_network(text)
-    for text in ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
-]
-_TRANSLATED = ip_network("64:ff9b::/96")  # NAT64 (RFC 6052): the last 32 bits are an IPv4 address
+    for text in (
+        "0.0.0.0/8", "240.0.0.0/4",  # this host, reserved and broadcast
+        "169.254.0.23", "169.254.42.42", "169.254.169.0/24", "169.254.170.0/24", "100.100.100.200", "168.63.129.16",
+        "192.0.0.192", "fd00:ec2::/32", "fd20:ce::254", "fe80::a9fe:a9fe",  # metadata services of clouds
+    )
+]  # fmt: skip
+# NAT64 (RFC 6052, RFC 8215) and IPv4-compatible addresses (RFC 4291): the last 32 bits are an IPv4 address.
+_TRANSLATED = [ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"), ip_network("::/96")]
+_ISATAP = (0x5EFE, 0x2005EFE)  # RFC 5214: bits 32 to 63 from the right; the last 32 bits are an IPv4 address
 _CANDIDATE = re.compile(r"a=candidate:(.*)", re.IGNORECASE)
 _VIDEO_CODEC = re.compile(r"a=rtpmap:(\d+) (VP8|VP9|H264|AV1)/90000", re.IGNORECASE)
 
@@ -29,27 +35,33 @@ _VIDEO_CODEC = re.compile(r"a=rtpmap:(\d+) (VP8|VP9|H264|AV1)/90000", re.IGNOREC
 def allowed(address: str, *, loopback: bool) -> bool:
     """Whether packets may be sent to an address that a remote peer has named.
 
-    Never: names (``.local`` and others), metadata services of clouds, multicast, unspecified and broadcast addresses.
+    Never: names (``.local`` and others), metadata services of clouds, multicast, unspecified, reserved and broadcast addresses.
     Only with ``loopback``: loopback and link-local addresses. IPv4 addresses inside IPv6 ones are judged as what they are.
     """
     try:
-        ip = _plain(ip_address(address))
+        ip = ip_address(address)
     except ValueError:
         return False
-    if ip.is_multicast or ip.is_unspecified or ip == IPv4Address("255.255.255.255"):
+    if "%" in address and not ip.is_link_local:  # a scope has no meaning elsewhere
         return False
-    if any(ip in network for network in _METADATA):
+    return all(_fit(each, loopback) for each in (ip, *_inside(ip)))
+
+
+def _fit(ip: IPv4Address | IPv6Address, loopback: bool) -> bool:
+    if ip.is_multicast or ip.is_unspecified or any(ip in network for network in _NEVER):
         return False
     return loopback or not (ip.is_loopback or ip.is_link_local)
 
 
-def _plain(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    if isinstance(ip, IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is None and ip in _TRANSLATED:
-            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
-        return inner or ip
-    return ip
+def _inside(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """The IPv4 addresses that packets to an IPv6 address may end up at."""
+    if isinstance(ip, IPv4Address) or ip.is_loopback:
+        return []
+    number = int(ip)
+    found = [each for each in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())) if each is not None]
+    if any(ip in network for network in _TRANSLATED) or number >> 32 & 0xFFFFFFFF in _ISATAP:
+        found.append(IPv4Address(number & 0xFFFFFFFF))
+    return found
 
 
 def usable(candidate: str, *, loopback: bool) -> bool:
@@ -58,9 +70,11 @@ def usable(candidate: str, *, loopback: bool) -> bool:
     return (
         len(words) >= 8
         and words[2].lower() == "udp"
+        and words[5].isascii()
         and words[5].isdecimal()
+        and len(words[5]) <= 5
         and 0 < int(words[5]) < 65536
-        and allowed(words[4].partition("%")[0], loopback=loopback)
+        and allowed(words[4], loopback=loopback)
     )
 
 
@@ -74,10 +88,11 @@ def clean(sdp: str, *, loopback: bool) -> str:
         raise MediaError(f"the other peer's description has {len(sdp)} characters, {MAX_DESCRIPTION} are allowed")
     if not isinstance(sdp, str) or not sdp.startswith("v=0") or "\nm=" not in sdp:
         raise MediaError("the other peer's description is no SDP: copy the whole text, from its first line to its last")
-    if (sections := sdp.count("\nm=")) > MAX_SECTIONS:
+    given = sdp.splitlines()  # as aiortc does: other line ends must hide nothing
+    if (sections := sum(line.startswith("m=") for line in given)) > MAX_SECTIONS:
         raise MediaError(f"the other peer's description has {sections} media sections, {MAX_SECTIONS} are allowed")
     lines, dropped, seen = [], False, 0
-    for line in sdp.replace("\r\n", "\n").split("\n"):
+    for line in given:
         if match := _CANDIDATE.match(line):
             seen += 1
             if seen > MAX_CANDIDATES:
@@ -88,7 +103,7 @@ def clean(sdp: str, *, loopback: bool) -> str:
         lines.append(line)
     if dropped:
         lines = [line for line in lines if line != "a=end-of-candidates"]
-    return "\r\n".join(lines)
+    return "\r\n".join(lines) + "\r\n"
 
 
 def with_bitrate(sdp: str, start: int, minimum: int) -> str:
@@ -116,12 +131,16 @@ def servers(ice_servers: Sequence[Mapping[str, Any]]) -> list[RTCIceServer]:
     Always a list: without one, aiortc would ask a public STUN server. Raises ConfigError for what is no server.
     """
     result = []
+    if isinstance(ice_servers, str | Mapping) or not isinstance(ice_servers, Iterable):
+        raise ConfigError("ice_servers is a list of servers, each {'urls': …, 'username': …, 'credential': …}")
     for server in ice_servers:
         urls = server.get("urls") if isinstance(server, Mapping) else None
         listed = [urls] if isinstance(urls, str) else list(urls or ())
         if not listed or not all(isinstance(url, str) and re.match(r"(stun|turn)s?:[^\s]+$", url) for url in listed):
+            # The credential is not for messages and logs.
+            what = f"urls {urls!r}" if isinstance(server, Mapping) else f"a {type(server).__name__}"
             raise ConfigError(
-                f"ice_servers: {server!r} is no server: write {{'urls': 'turn:host:3478', 'username': …, 'credential': …}}"
+                f"ice_servers: {what} is no server: write {{'urls': 'turn:host:3478', 'username': …, 'credential': …}}"
             )
         result.append(RTCIceServer(listed, server.get("username"), server.get("credential")))
     return result
