@@ -89,8 +89,9 @@ class ChannelLink:
 
     def _send_held(self) -> None:
         held, self._held = self._held, []
-        with exposed:
-            self._channel.send(held[0] if len(held) == 1 else b"".join(held))
+        # Not `exposed`: half a message would cost the session. The other side reads on by credit, so this does not last; a path
+        # that is dead is noticed within seconds.
+        self._channel.send(held[0] if len(held) == 1 else b"".join(held))
 
     def recv(self, timeout: float | None = None) -> Message:
         while not self._arrived:
