@@ -187,7 +187,7 @@ class BrowserSource:
         self.seen = True
         self._seen.set()
         welcome = {"source": self.name, "ice": self._servers, "ask": self._ask, "bit_rate": self._bit_rate[0] * 1600}
-        self._send({"type": "welcome", "view": view, **welcome, **self._status()})
+        self._send({**self._status(), "type": "welcome", "view": view, **welcome})
 
     def _bye(self, view: str, removed: bool) -> None:
         self._views.discard(view)
@@ -310,5 +310,5 @@ def _through(graph: FilterGraph, item: Item) -> Iterator[Item]:
 def bit_rate(size: Any, rate: float) -> tuple[int, int]:
     """kbit/s at which a browser is asked to start sending pictures of this size, and not to go below: 2500 and 1000 for 720p30."""
     width, height = size or (1920, 1080)
-    start = min(12_000, max(400, round(width * height * rate * 0.0000904)))
+    start = min(12_000, max(400, round(2500 * width * height * rate / (1280 * 720 * 30))))
     return start, start * 2 // 5

@@ -207,6 +207,7 @@ class Connection {
         const rank = (codec) => ["video/VP8", "video/H264"].indexOf(codec.mimeType) >>> 0;
         transceiver.setCodecPreferences(codecs.filter((codec) => ["video/VP8", "video/H264", "video/rtx"].includes(codec.mimeType)).sort((a, b) => rank(a) - rank(b)));
       }
+      if (kind === "video") this.sender = transceiver.sender;
     }
     peer.onicecandidate = ({ candidate }) => candidate && this.offered && view.send({ type: "candidate", n: this.number, candidate: candidate.toJSON() });
     peer.onconnectionstatechange = () => {
@@ -228,6 +229,8 @@ class Connection {
   async answered(sdp) {
     try {
       await this.peer.setRemoteDescription({ type: "answer", sdp });
+      // Where something must give, pictures are left out rather than made smaller. Browsers without this setting ignore it.
+      await this.sender?.setParameters({ ...this.sender.getParameters(), degradationPreference: "maintain-resolution" }).catch(() => {});
     } catch (error) {
       this.fail(`The browser refused: ${error.message}`);
     }

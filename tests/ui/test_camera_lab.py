@@ -1,0 +1,178 @@
+"""Camera and Microphone in a real JupyterLab, with a camera whose pictures carry their numbers."""
+
+import json
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import avlab
+
+SETUP = """import avlab
+from collections import Counter
+numbers, sizes, times, heard = [], Counter(), {'video': [], 'audio': []}, []
+
+class Look(avlab.Node):
+    def process(self, item: avlab.Item):
+        times[item.track].append(item.time)
+        if item.track == 'video':
+            sizes[item.value.width, item.value.height] += 1
+            if item.value.height == 720 and len(numbers) < 200:
+                try:
+                    numbers.append(avlab.media.sources.read_frame_number(item.value))
+                except avlab.MediaError:
+                    numbers.append(None)
+        elif len(heard) < 200:
+            heard.append(float(abs(item.value.to_ndarray().astype(float)).mean()))
+import avlab.media.sources
+"""
+RUN = "camera = avlab.Camera(audio=True, voice=False, patience=60)\nrun = (camera >> Look()).start()"
+FACTS = """import json
+print(json.dumps({
+    'sizes': [[*size, count] for size, count in sizes.items()], 'numbers': numbers, 'heard': max(heard, default=0),
+    'times': {track: [len(t), all(b > a for a, b in zip(t, t[1:])), t[0] if t else 0, t[-1] if t else 0] for track, t in times.items()},
+    'state': {k: v for k, v in camera.statistics().items() if k != 'receiver'}, 'running': run.running,
+}))"""
+TRACKS = "Object.assign(window, {all: []}); const own = MediaDevices.prototype.getUserMedia;\n"
+TRACKS += "MediaDevices.prototype.getUserMedia = async function (...a) { const s = await own.apply(this, a); window.all.push(...s.getTracks()); return s; }"
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("fake")
+    picture, sound = folder / "numbers.y4m", folder / "beeps.wav"
+    with picture.open("wb") as file:
+        file.write(b"YUV4MPEG2 W1280 H720 F30:1 Ip A1:1 C420jpeg\n")
+        for item in avlab.TestSource(audio=False, duration=2).items():
+            file.write(b"FRAME\n" + item.value.to_ndarray().tobytes())
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(48000)
+        file.writeframes((8000 * np.sin(np.arange(96000) * 2 * np.pi * 440 / 48000)).astype("<i2").tobytes())
+    return launch(f"--use-file-for-fake-video-capture={picture}", f"--use-file-for-fake-audio-capture={sound}")
+
+
+@pytest.fixture
+def page(without: Callable[[str], Any]) -> Iterator[Any]:
+    return without(TRACKS)
+
+
+def facts(notebook: Any) -> dict[str, Any]:
+    return json.loads(notebook.execute(FACTS))
+
+
+def state(notebook: Any, name: str) -> None:
+    notebook.page.wait_for_selector(f"[data-testid=avlab-camera][data-state={name}]", timeout=60_000)
+
+
+def pictures(notebook: Any, at_least: int) -> dict[str, Any]:
+    notebook.until(lambda: facts(notebook)["times"]["video"][0] >= at_least, 60)
+    return facts(notebook)
+
+
+def test_start_brings_720p_into_the_kernel_and_stop_lets_the_camera_go(page: Any, tmp_path: Path) -> None:
+    page.open("camera.ipynb", [SETUP, RUN])
+    page.run(0)
+    page.run(1)
+    state(page, "waiting")
+    assert page.page.evaluate("window.all.length") == 0  # nothing before the button
+    page.page.screenshot(path=tmp_path / "waiting.png")
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    found = pictures(page, 150)
+    page.page.wait_for_timeout(1500)
+    page.page.screenshot(path=tmp_path / "live.png")
+    print(json.dumps(found))
+    whole = {(width, height): count for width, height, count in found["sizes"]}
+    assert whole[1280, 720] >= 0.9 * sum(whole.values())
+    read = [number for number in found["numbers"] if number is not None]
+    assert len(read) >= 0.9 * len(found["numbers"])
+    assert len(set(read)) > 30
+    assert found["heard"] > 1000
+    for track in ("video", "audio"):
+        assert found["times"][track][1], f"times of {track} do not increase"
+    page.page.get_by_test_id("avlab-camera-stop").click()
+    page.until(lambda: not facts(page)["running"])
+    assert set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"}
+    page.page.screenshot(path=tmp_path / "stopped.png")
+    assert not [line for line in page.console if line.startswith("pageerror")]
+
+
+def test_a_reload_of_the_page_goes_on_with_the_same_run(page: Any, tmp_path: Path) -> None:
+    page.open("reload.ipynb", [SETUP, RUN])
+    page.run(0)
+    page.run(1)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    before = pictures(page, 30)
+    page.reload()
+    state(page, "live")  # nobody pressed Start again: it was pressed in this tab
+    after = pictures(page, before["times"]["video"][0] + 60)
+    assert after["state"]["reconnects"] >= 1
+    assert after["running"]
+    for track in ("video", "audio"):
+        assert after["times"][track][1], f"times of {track} do not increase"
+    # The cell is run again: the output goes, the run that used it ends and the camera with it.
+    page.execute("first = run")
+    page.run(1)
+    state(page, "waiting")
+    page.until(lambda: page.execute("print(first.running)").strip() == "False")
+    assert set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"}
+
+
+REFUSED = "MediaDevices.prototype.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))"
+NONE = "MediaDevices.prototype.getUserMedia = () => Promise.reject(new DOMException('no', 'NotFoundError'))"
+PLAIN = "Object.defineProperty(window, 'isSecureContext', { get: () => false })"
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [(REFUSED, "allow it at the left end of the address bar"), (NONE, "plug one in"), (PLAIN, "https, or as http://localhost")],
+    ids=["refused", "none", "insecure"],
+)  # fmt: skip
+def test_what_is_in_the_way_is_said_in_a_sentence(
+    without: Callable[[str], Any], script: str, sentence: str, tmp_path: Path
+) -> None:
+    notebook = without(script)
+    notebook.open("wrong.ipynb", ["import avlab\navlab.Camera()"])
+    (output,) = notebook.run(0)
+    assert output["data"]["text/plain"] == "Camera(1280×720, 30 fps)"
+    start = notebook.page.get_by_test_id("avlab-camera-start")
+    start.wait_for()
+    if script is not PLAIN:
+        start.click()
+    notebook.until(lambda: sentence in notebook.page.get_by_test_id("avlab-camera-said").inner_text())
+    notebook.page.screenshot(path=tmp_path / "problem.png")
+
+
+def test_menus_keys_and_both_themes(page: Any, tmp_path: Path) -> None:
+    page.open("menus.ipynb", [SETUP, "microphone = avlab.Microphone()\nmicrophone", "camera = avlab.Camera(audio=True)\ncamera"])
+    for cell in range(3):
+        page.run(cell)
+    sound, both = page.page.get_by_test_id("avlab-camera").all()
+    both.focus()
+    page.page.keyboard.press("s")
+    sound.get_by_test_id("avlab-camera-start").click()
+    page.page.wait_for_function("document.querySelectorAll('[data-state=ready]').length === 2")
+    assert both.get_by_test_id("avlab-camera-video-menu").locator("option").count() >= 1
+    level = sound.locator(".avlab-level")
+    page.until(lambda: int(level.get_attribute("aria-valuenow") or -60) > -40)
+    both.focus()
+    page.page.keyboard.press("v")
+    page.page.keyboard.press("m")
+    assert both.get_by_test_id("avlab-camera-hide").get_attribute("aria-pressed") == "true"
+    assert page.page.evaluate("window.all.map((track) => track.enabled)").count(False) == 2
+    page.page.keyboard.press("v")
+    page.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.page.wait_for_timeout(500)
+    page.page.screenshot(path=tmp_path / "dark.png")
+    page.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    page.page.keyboard.press("x")
+    sound.get_by_test_id("avlab-camera-stop").click()
+    page.until(lambda: set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"})
+    assert not [line for line in page.console if line.startswith("pageerror")]
