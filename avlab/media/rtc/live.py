@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +13,7 @@ from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import MediaError
 from avlab.core.item import Item
 from avlab.media.rtc.outgoing import Outgoing, carries
+from avlab.media.rtc.turn import IceServers
 from avlab.media.rtc.view import Views
 from avlab.media.rtc.view_messages import Send
 from avlab.media.rtc.view_record import Recorder, poster
@@ -35,7 +36,7 @@ class Live:
         self,
         send: Send,
         *,
-        ice_servers: Sequence[Mapping[str, Any]] = (),
+        ice_servers: IceServers = (),
         sync: str = "low-latency",
         bit_rate: int = 2_500_000,
         pace: bool | None = None,

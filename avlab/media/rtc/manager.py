@@ -7,7 +7,7 @@ import base64
 import binascii
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, LinkClosed, MediaError, TimedOut
@@ -18,12 +18,12 @@ from avlab.media.rtc.partner import Partner, Signal
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.policy import MAX_DESCRIPTION
 from avlab.media.rtc.receive import Mode
+from avlab.media.rtc.turn import IceServers
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.address import Address, Invitation
 from avlab.media.signaling.client import Joined, Left, Received, SignalClient, invite
 
 T = TypeVar("T")
-Servers = Sequence[Mapping[str, Any]]
 MAX_PARTNERS = 16
 _TICKET = "avlab-rtc:"
 
@@ -33,7 +33,7 @@ class WebRTCManager:
 
     url: an invitation (``https://host:port/#room=…&token=…``), or a server's address together with ``room`` and ``secret``;
     empty for hand-carried offers alone. ice_servers: STUN and TURN servers in the browser's notation, or a function that
-    gives them anew for each connection (short-lived credentials). loopback: whether the other side may be on this machine.
+    gives them anew for each connection (short-lived credentials, `ShortLived`). loopback: whether the other side may be on this machine.
     media: whether there are pictures and sound, or DataChannels alone. sync: see `Receiver`. authority: a PEM file for the
     server's TLS certificate. A context manager (also async).
 
@@ -46,7 +46,7 @@ class WebRTCManager:
         *,
         room: str = "",
         secret: str = "",
-        ice_servers: Servers | Callable[[], Servers] = (),
+        ice_servers: IceServers = (),
         loopback: bool = True,
         media: bool = True,
         sync: Mode = "low-latency",
@@ -201,8 +201,7 @@ class WebRTCManager:
         return partner
 
     def _peer(self) -> Peer:
-        servers = self._ice_servers() if callable(self._ice_servers) else self._ice_servers
-        return Peer(ice_servers=servers, loopback=self._loopback)
+        return Peer(ice_servers=self._ice_servers, loopback=self._loopback)
 
     async def _announce(self, partner: Partner) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
@@ -11,6 +11,8 @@ from aiortc.sdp import candidate_from_sdp
 
 from avlab.core.errors import ConfigError, ConnectError, MediaError
 from avlab.media.rtc.policy import MAX_CANDIDATES, clean, servers, usable, with_bitrate
+from avlab.media.rtc.relay import Choice, choose, stun_of
+from avlab.media.rtc.turn import IceServers, current
 
 CLOSING = 0.5  # seconds
 START, MINIMUM = 2500, 1000  # kbit/s
@@ -19,7 +21,9 @@ START, MINIMUM = 2500, 1000  # kbit/s
 class Peer:
     """One RTCPeerConnection with avlab's policy; make it on the loop it will live on.
 
-    ``ice_servers``: STUN and TURN servers in the browser's notation, none by default (never a public one by itself).
+    ``ice_servers``: STUN and TURN servers in the browser's notation, or a function that gives them anew for each connection
+    (credentials that do not last); empty: those of the environment, see `avlab.media.rtc.turn`; never a public one by itself.
+    The TURN server that works best from here is found when the description is made (two seconds at most).
     ``loopback=False`` refuses loopback and link-local candidates of the other side; addresses of metadata services and
     ``.local`` names are refused always. ``bitrate``: kbit/s at which a browser is asked to start and not to go below.
     """
@@ -27,12 +31,15 @@ class Peer:
     def __init__(
         self,
         *,
-        ice_servers: Sequence[Mapping[str, Any]] = (),
+        ice_servers: IceServers = (),
         loopback: bool = True,
         bitrate: tuple[int, int] = (START, MINIMUM),
     ) -> None:
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers(ice_servers)))
-        self._turn = _first_turn(ice_servers)
+        if not callable(ice_servers):
+            servers(ice_servers)
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))  # without a list, aiortc asks a public one
+        self._servers = ice_servers
+        self._relays: Choice | None = None
         self._loopback, self._bitrate, self._trickled = loopback, bitrate, 0
         self._closing: asyncio.Task[None] | None = None
         self._path = ""
@@ -46,25 +53,31 @@ class Peer:
 
     @property
     def path(self) -> str:
-        """``direct``, ``turn udp``, ``turn tcp`` or ``turn tls``; empty before the peers are connected."""
+        """``direct``, ``turn udp``, ``turn tcp`` or ``turn tls`` (through our relay), ``turn`` (through the other side's); empty
+        before the peers are connected."""
         return self._path
 
     @property
     def reason(self) -> str:
         """The state and the path in one plain sentence."""
-        if self.state == "connected":
-            return f"Connected through a relay ({self.path})." if self.path != "direct" else "Connected directly."
+        state, path = self.state, self._path
+        if state == "connected":
+            relayed = "the other side's relay" if path == "turn" else f"a relay ({path})"
+            return "Connected directly." if path == "direct" else f"Connected through {relayed}."
+        if state == "failed":
+            relay = self._relays and self._relays.relay
+            why = self.no_relay or f"none through {relay.url if relay else 'a relay'} either"
+            return f"There is no direct path to the other side, and {why}."
         return {
             "new": "Waiting for the other side.",
-            "connecting": "Looking for a path to the other side.",
-            "failed": "No path to the other side"
-            + (
-                " (there is no TURN server in ice_servers)."
-                if not self._turn
-                else ", not through the TURN server either."
-            ),
+            "connecting": f"Looking for a path to the other side{self.no_relay and f' ({self.no_relay})'}.",
             "closed": "Closed.",
-        }[self.state]
+        }[state]
+
+    @property
+    def no_relay(self) -> str:
+        """Why no TURN server is used, as the end of a sentence; empty when one is, and before the description is made."""
+        return self._relays.reason if self._relays is not None else ""
 
     async def offer(self) -> str:
         """The description of this side, candidates included; tracks and channels are added before. Raises MediaError."""
@@ -135,10 +148,11 @@ class Peer:
         self._changed = asyncio.Event()
 
     def _find_path(self) -> str:
-        local = next((pair.local_candidate for pair in self._pairs()), None)
-        if local is None or local.type != "relay":
-            return "direct"
-        return "turn " + self._turn
+        pair = next(iter(self._pairs()), None)
+        relay = self._relays and self._relays.relay
+        if pair is not None and pair.local_candidate.type == "relay" and relay:
+            return "turn " + relay.way
+        return "turn" if pair is not None and pair.remote_candidate.type == "relay" else "direct"
 
     @property
     def packets(self) -> int:
@@ -158,7 +172,18 @@ class Peer:
         text = clean(sdp, loopback=self._loopback)
         await self._usable(self.connection.setRemoteDescription(RTCSessionDescription(text, kind)))
 
+    async def _gather_from(self) -> None:
+        """Tell the ICE agents whom to ask for candidates, just before they do."""
+        given = await current(self._servers)
+        self._relays = await choose(given)
+        relay = self._relays.relay
+        options = {**stun_of(given), **(relay.options if relay is not None else {})}
+        for transport in self._transports():
+            for name, value in options.items():  # what RTCIceGatherer itself would have given to its agent
+                setattr(transport.transport._connection, name, value)
+
     async def _local(self, description: RTCSessionDescription) -> str:
+        await self._gather_from()
         await self._usable(self.connection.setLocalDescription(description))
         return with_bitrate(self.connection.localDescription.sdp, *self._bitrate)
 
@@ -170,15 +195,3 @@ class Peer:
             raise
         except Exception as error:
             raise MediaError(f"the peers cannot agree: {type(error).__name__}: {error}") from error
-
-
-def _first_turn(ice_servers: Sequence[Mapping[str, Any]]) -> str:
-    """How the first TURN server (the only one aiortc uses) is reached: udp, tcp, tls, or empty without one."""
-    for server in ice_servers:
-        urls = server["urls"]
-        for url in [urls] if isinstance(urls, str) else urls:
-            if url.startswith("turns:"):
-                return "tls"
-            if url.startswith("turn:"):
-                return "tcp" if "transport=tcp" in url else "udp"
-    return ""

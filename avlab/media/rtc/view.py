@@ -2,7 +2,7 @@
 
 The picture comes as messages at once; a direct connection is tried beside them and takes over when it stands. Messages
 from the browser (``receive``): hello, offer, candidate, path, ack, key, set, figures, record, stop, bye. To it: welcome, answer,
-refused, picture, sound, status, again.
+refused, ice, picture, sound, status, again.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError
+from avlab.core.errors import AvlabError, ConfigError
 from avlab.media.rtc.encoder import Coded
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
+from avlab.media.rtc.turn import IceServers, current
 from avlab.media.rtc.view_messages import MessagePath, Send
 from avlab.media.runtime import MediaRuntime
 
@@ -32,7 +34,8 @@ MOST = 16
 class Views:
     """All views of one `Outgoing`. ``send`` carries messages to the browsers, `receive` takes theirs; neither blocks.
 
-    ice_servers: STUN and TURN servers in the browser's notation, for both sides; none by default. sync: ``low-latency`` shows
+    ice_servers: STUN and TURN servers in the browser's notation, or a function that gives them anew for each attempt, for both
+    sides; none by default. sync: ``low-latency`` shows
     pictures and plays sound as they come, ``lips`` holds the earlier of the two back. facts: what the owner adds to the status
     messages. act: called on the media loop with ``stop`` or ``record`` and its message.
     """
@@ -42,14 +45,14 @@ class Views:
         hub: Outgoing,
         send: Send,
         *,
-        ice_servers: Sequence[Mapping[str, Any]] = (),
+        ice_servers: IceServers = (),
         sync: str = "low-latency",
         facts: Callable[[], dict[str, Any]] = dict,
         act: Callable[[str, Mapping[str, Any]], None] = lambda kind, message: None,
         runtime: MediaRuntime | None = None,
         clock: Clock = monotonic,
     ) -> None:
-        self.hub, self._send, self._servers, self._sync = hub, send, [dict(s) for s in ice_servers], sync
+        self.hub, self._send, self._servers, self._sync = hub, send, ice_servers, sync
         self._facts, self._act, self._clock = facts, act, clock
         self._runtime = runtime or MediaRuntime.default()
         self._views: dict[str, View] = {}
@@ -88,7 +91,13 @@ class Views:
             text = f"{MOST} views of this stream are open: close one"
             self._send({"type": "refused", "view": name, "reason": text, "final": True}, [])
             return
-        self._views[name] = View(self, name, message)
+        try:
+            ice = await current(self._servers)
+        except ConfigError as error:
+            self._send({"type": "refused", "view": name, "reason": str(error), "final": True}, [])
+            return
+        await self._leave(name)  # it may have said hello again meanwhile
+        self._views[name] = View(self, name, message, ice)
         Swift.hold(self)
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick())
@@ -151,11 +160,12 @@ class Views:
 class View:
     """One browser's view: its messages, its connection."""
 
-    def __init__(self, views: Views, name: str, message: Mapping[str, Any]) -> None:
+    def __init__(self, views: Views, name: str, message: Mapping[str, Any], ice: list[dict[str, Any]]) -> None:
         self._all, self._name = views, name
         self.heard = views._clock()
         self.report: dict[str, Any] = {}
         self._peer: Peer | None = None
+        self._no_relay = ""
         self._ages: deque[float] = deque(maxlen=60)
         self._shown = True
         self._direct = False
@@ -163,7 +173,7 @@ class View:
         self._rung = _rung(message.get("width"), views.hub.size[0])
         self._messages = MessagePath(views.hub, views._send, name, form, self._rung, views._clock)
         self._live: Any = None
-        hello = {"type": "welcome", "view": name, "ice": views._servers, "sync": views._sync, "size": views.hub.size}
+        hello = {"type": "welcome", "view": name, "ice": ice, "sync": views._sync, "size": views.hub.size}
         views._send(hello, [])
 
     @property
@@ -226,11 +236,15 @@ class View:
         self._direct = path == "direct" and self.connected
         if path == "messages":
             await self._drop()
+            # The browser tries again after a while; by then the credentials of its relays may have run out.
+            with suppress(ConfigError):  # its next offer is refused with the reason
+                self._all._send({"type": "ice", "view": self._name, "ice": await current(self._all._servers)}, [])
         self._apply()
 
     async def _drop(self) -> None:
         peer, self._peer, self._live = self._peer, None, None
         if peer is not None:
+            self._no_relay = peer.no_relay
             await peer.close()
 
     def figures(self) -> dict[str, Any]:
@@ -239,6 +253,7 @@ class View:
         return {
             "path": peer.path if peer is not None and self._direct else "",
             "reason": peer.reason if peer is not None else "",
+            "no_relay": peer.no_relay if peer is not None else self._no_relay,
             "age": ages[len(ages) // 2] if ages else None,
             "way": self._messages.way,
             "dropped": self._messages.dropped,

@@ -322,6 +322,7 @@ class View {
       sound: () => this.messages.hear(message, parts),
       answer: () => this.direct?.answered(message.sdp),
       refused: () => this.refused(message),
+      ice: () => this.welcomed && (this.welcomed.ice = message.ice),
       again: () => this.again(),
       status: () => this.status(message),
       result: () => this.result(message),
@@ -453,7 +454,8 @@ class View {
     if (now - state.came > STALLED && this.looking()) return this.say(this.path, "No new pictures come from the pipeline.");
     if (this.path === "direct") return this.say("direct", direct.relay ? `Connected through ${direct.relay}.` : "Connected directly.");
     const waiting = this.direct ? "a direct path is being tried" : state.reason || "no direct path";
-    this.say("messages", `Through the notebook's own connection: ${lower(waiting)}.`);
+    const relay = !this.direct && waiting.startsWith("The direct path") && mine?.no_relay ? `, and ${mine.no_relay}` : "";
+    this.say("messages", `Through the notebook's own connection: ${lower(waiting)}${relay}.`);
   }
 
   say(path, text) {
