@@ -471,10 +471,12 @@ def test_an_item_of_the_largest_size_passes_both_ways(open_session) -> None:
     assert len(session.call("sized", 64 * MIB)) == 64 * MIB
 
 
-def test_results_that_exceed_shared_memory_together(open_session) -> None:
+def test_results_that_exceed_shared_memory_together(open_session, executor) -> None:
+    slow = executor.url.startswith("datachannel")  # and the memory behind it is the gRPC server's
+    count = 2 if slow else 10
     session = open_session(far.Counting())
-    sizes = [len(value) for value in session.stream(bytes(40 * MIB) for _ in range(10))]
-    assert sizes == [40 * MIB] * 10
+    sizes = [len(value) for value in session.stream(bytes(40 * MIB) for _ in range(count))]
+    assert sizes == [40 * MIB] * count
 
 
 def test_an_argument_that_is_too_large_names_the_limit(open_session) -> None:
