@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from types import ModuleType
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.drive import close_node, drive, iterate_async, open_node
-from avlab.core.errors import CodecError, ConfigError, LinkClosed, LinkError
+from avlab.core.errors import AvlabError, CodecError, ConfigError, LinkClosed, LinkError
 from avlab.core.item import Item
 from avlab.core.message import Credit, End, ItemMessage, Log, Message, Mode, Open, Opened, Signal, SignalKind
 from avlab.core.node import consumes, parameters
@@ -112,9 +113,16 @@ class Host:
                 self._tell(describe(over.__cause__, own=self._own))
         finally:
             if self._is_node:
-                close_node(self._target, self._await)
+                self._close_target()
             if self._runner is not None:
                 self._runner.close()
+
+    def _close_target(self) -> None:
+        """Nobody waits for an error here any more: it goes where the object prints."""
+        try:
+            close_node(self._target, self._await)
+        except AvlabError as error:
+            sys.stderr.write(describe(error, own=self._own).traceback)
 
     def _serve(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from avlab.core import errors
 from avlab.core.clock import Clock, monotonic
@@ -56,11 +57,12 @@ class WorkerLink:
 
     def begin(self, request: Open, blobs: Mapping[str, bytes]) -> None:
         """Hand the session over: what the bundle names, then the Open."""
-        for name, data in blobs.items():
-            view = memoryview(data)
-            for start in range(0, max(1, len(view)), _PART):
-                self._link.send(Blob(name, view[start : start + _PART], start, len(view)))
-        self._link.send(request)
+        with suppress(LinkClosed):  # it has ended already: recv says why
+            for name, data in blobs.items():
+                view = memoryview(data)
+                for start in range(0, max(1, len(view)), _PART):
+                    self._link.send(Blob(name, view[start : start + _PART], start, len(view)))
+            self._link.send(request)
 
     def send(self, message: Message) -> None:
         if type(message) is Signal and message.kind is SignalKind.INTERRUPT:
@@ -192,11 +194,12 @@ class WorkerLink:
         """The worker has ended or is about to: find out why. What it printed last is read now and delivered first."""
         self._end = WorkerDied("the worker is ending")  # reading the rest must not come here again
         self._read_printed()
-        self._printed.settle()
         end = self._worker.exited(REPORT_SECONDS)
         if end is None:
             self._worker.kill_saying("exit", "it has closed its link and did not end by itself")
             end = self._worker.exited(REPORT_SECONDS)
+        self._read_printed()  # it may lose its link before it says why
+        self._printed.settle()
         reason, text = (end.reason, end.text) if end else ("exit", "it does not even end when it is killed")
         last = self._printed.last
         text = f"the worker has ended: {text}" + (f"\nits last output:\n{last}" if last else "")

@@ -252,6 +252,14 @@ class Text:
         return value.upper()
 
 
+class BreaksClosing:
+    def process(self, value: int) -> int:
+        return value
+
+    def close(self) -> None:
+        raise ValueError("not closed")
+
+
 class Expand:
     def process(self, value):
         for step in range(value):

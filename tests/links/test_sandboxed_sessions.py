@@ -106,6 +106,15 @@ def test_open_and_close_of_a_node_are_called_and_heard(open_sandbox, logs) -> No
     assert logs.text() == "opened\nclosed\n"
 
 
+def test_an_error_while_closing_is_shown_without_avlabs_own_lines(open_sandbox, logs) -> None:
+    session = open_sandbox(far.BreaksClosing(), on_log=logs)
+    assert list(session.stream([1])) == [1]
+    session.close()
+    assert "ValueError: not closed" in logs.text("stderr")
+    assert "remote_objects.py" in logs.text("stderr")
+    assert "core/drive.py" not in logs.text("stderr")
+
+
 # Deaths.
 
 
@@ -129,6 +138,12 @@ def test_a_death_is_told_with_its_reason(open_sandbox, logs, method, arguments, 
     if method == "die":
         assert logs.text() == "last words\n"
         assert "last words" in str(caught.value)
+
+
+def test_a_worker_that_cannot_even_begin_says_why(open_sandbox, logs) -> None:
+    with pytest.raises(avlab.WorkerDied, match="exit code 1"):
+        open_sandbox(Callee(), on_log=logs, open_files=1)
+    assert "Too many open files" in logs.text("stderr")
 
 
 def test_what_was_made_before_a_death_is_delivered_and_the_rest_is_named(open_sandbox) -> None:
