@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from avlab.core.errors import MediaError, PipelineError
@@ -54,10 +55,20 @@ def _through(node: Any, types: Types, origin: str) -> Types:
         arriving = f"only {_list(types)} arrives" if types else "nothing arrives"
         raise PipelineError(f"{edge}: {label(node)} consumes {_list(takes)}, but {arriving} there")
     made = produces(node)
-    if made is None or types is None:
+    if made is None or (made == () and _may_flush(node)):
+        return None
+    if takes == ():
+        return frozenset(made)
+    if types is None:
         return None
     passing = {each for each in types if takes and not issubclass(each, takes)}
     return frozenset(passing | set(made))
+
+
+def _may_flush(node: Any) -> bool:
+    """Whether results may come at the end though ``process`` has none."""
+    flush = getattr(node, "flush", None)
+    return callable(flush) and inspect.signature(flush).return_annotation not in (None, "None")
 
 
 def _meet(arriving: type, takes: tuple[type, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -30,6 +31,15 @@ _UNDO = 1.6  # seconds for undoing a start, so that an interrupted one ends with
 
 _busy: dict[int, Any] = {}
 _busy_lock = threading.Lock()
+
+
+def limit(timeout: float | None) -> float | None:
+    """A time limit in seconds; None, like infinity, for none. Raises ConfigError for what is no number."""
+    if timeout is None or timeout == math.inf:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+        raise ConfigError(f"timeout={timeout!r} is not a number of seconds")
+    return timeout
 
 
 class Run:
@@ -169,7 +179,7 @@ class Run:
     def wait(self, timeout: float | None = None) -> Result:
         """Wait for the end and return the result. Raises the first error of a node; TimedOut after ``timeout`` seconds, while
         the run goes on."""
-        if not self._settled.wait(timeout):
+        if not self._settled.wait(limit(timeout)):
             raise TimedOut(f"the pipeline has not ended within {timeout:g} s")
         self._outlast(STALLED)
         return self._result()

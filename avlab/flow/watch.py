@@ -7,7 +7,7 @@ from typing import Any
 
 from avlab.core.errors import AvlabError, TimedOut
 from avlab.flow.progress import Display, display, line
-from avlab.flow.run import Run
+from avlab.flow.run import Run, limit
 from avlab.flow.statistics import Result
 
 _REDRAW = 0.2
@@ -19,6 +19,7 @@ def watch(
 ) -> Result:
     """Start a run and wait for its end, showing progress. See `Pipeline.run`."""
     shown: Display | None = None
+    timeout = limit(timeout)
     try:
         run.start()
         shown = display(progress)
@@ -28,8 +29,9 @@ def watch(
         if run.running:
             _leave(lambda: run.stop(_INTERRUPT), interrupt)
         raise
-    except TimedOut as error:
-        _leave(run.cancel, error)
+    except BaseException as error:
+        if run.running:
+            _leave(run.cancel, error)
         raise
     finally:
         if shown is not None:

@@ -242,6 +242,20 @@ def test_a_sink_makes_nothing():
         Mixed() >> Keep() >> Add()
 
 
+def test_a_sink_makes_nothing_of_unknown_values_either():
+    with pytest.raises(PipelineError, match="Keep → Add: Add consumes int, but nothing arrives"):
+        [1] >> Keep() >> Add()
+
+
+def test_a_node_may_make_something_at_the_end_only():
+    class Total(Keep):
+        def flush(self):
+            return 3
+
+    Mixed() >> Total() >> Add()
+    [1] >> Total() >> Add()
+
+
 def test_subclasses_fit():
     class Flags(Mixed):
         produces = (bool,)

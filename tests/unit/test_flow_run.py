@@ -528,6 +528,30 @@ def test_run_with_a_timeout_ends_everything(progress, capsys):
     assert not avlab_threads()
 
 
+@pytest.mark.parametrize("timeout", ["2", float("nan"), True])
+def test_a_timeout_that_is_no_number_is_refused_before_anything_opens(timeout):
+    keep = Keep()
+    with pytest.raises(ConfigError, match="not a number of seconds"):
+        ([1] >> keep).run(timeout=timeout)
+    assert keep.calls == []
+
+
+def test_an_endless_timeout_is_none():
+    keep = Keep()
+    ([1] >> keep).run(timeout=float("inf"))
+    assert keep.calls == ["open", "flush", "close"]
+
+
+def test_a_source_that_cannot_even_be_counted_leaves_nothing_running():
+    class Broken(Count):
+        def total(self):
+            raise MediaError("no file")
+
+    with pytest.raises(MediaError, match="no file"):
+        (Broken() >> Keep()).run()
+    assert not avlab_threads()
+
+
 @pytest.mark.parametrize("progress", [False, True])
 def test_an_interrupt_stops_the_run_and_is_raised_again(progress, capsys):
     keep = Keep(wanted=10)
