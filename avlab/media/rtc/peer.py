@@ -179,8 +179,10 @@ class Peer:
         relay = self._relays.relay
         options = {**stun_of(given), **(relay.options if relay is not None else {})}
         for transport in self._transports():
+            agent = transport.transport._connection
             for name, value in options.items():  # what RTCIceGatherer itself would have given to its agent
-                setattr(transport.transport._connection, name, value)
+                setattr(agent, name, value)
+            agent.query_consent = _until_closed(agent)
 
     async def _local(self, description: RTCSessionDescription) -> str:
         await self._gather_from()
@@ -195,3 +197,14 @@ class Peer:
             raise
         except Exception as error:
             raise MediaError(f"the peers cannot agree: {type(error).__name__}: {error}") from error
+
+
+def _until_closed(agent: Any) -> Any:
+    """How an ICE agent asks for consent: aioice, closed while it connects, would begin to ask then, and never end."""
+    ask = type(agent).query_consent
+
+    async def query_consent() -> None:
+        if not getattr(agent, "_closing", False):
+            await ask(agent)
+
+    return query_consent
