@@ -3,9 +3,9 @@
 import threading
 from typing import Any
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from lossy_pair import Beeps, Flashes, Start
 
+from avlab.media.rtc.peer import Peer
 from avlab.media.runtime import MediaRuntime
 
 
@@ -16,7 +16,7 @@ class Page:
         self.name, self._runtime = name, runtime
         self.receive: Any = None
         self.said: list[dict[str, Any]] = []
-        self.connection: RTCPeerConnection | None = None
+        self.peer: Peer | None = None
         self.closed = False
         self._number = 0
         self._changed = threading.Condition()
@@ -51,23 +51,21 @@ class Page:
         self._runtime.run(self._accept(), 10)
 
     async def _offer(self, size: tuple[int, int], audio: bool) -> str:
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        clock = Start()
-        self.connection.addTrack(Flashes(clock, size))
+        self.peer, clock = Peer(), Start()
+        self.peer.connection.addTrack(Flashes(clock, size))
         if audio:
-            self.connection.addTrack(Beeps(clock))
-        await self.connection.setLocalDescription(await self.connection.createOffer())
-        return self.connection.localDescription.sdp
+            self.peer.connection.addTrack(Beeps(clock))
+        return await self.peer.offer()
 
     async def _accept(self) -> None:
-        assert self.connection is not None
-        await self.connection.setRemoteDescription(RTCSessionDescription(self.answer, "answer"))
+        assert self.peer is not None
+        await self.peer.accept(self.answer)
 
     def vanish(self) -> None:
         """What a lost network or a killed tab does: nothing is said."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            self._runtime.run(connection.close(), 5)
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            self._runtime.run(peer.close(), 5)
 
     def close(self) -> None:
         self.closed = True

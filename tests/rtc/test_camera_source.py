@@ -1,7 +1,12 @@
 """Camera, Microphone and Screen with an aiortc peer in the place of the browser."""
 
+import asyncio
+import gc
+import os
 import threading
 import time
+import weakref
+from collections import Counter
 from itertools import pairwise
 
 import av
@@ -322,3 +327,56 @@ def test_texts_are_stable():
     assert repr(avlab.Camera(audio=True)) == "Camera(1280×720, 30 fps, sound)"
     assert repr(avlab.Screen()) == "Screen(30 fps)"
     assert repr(avlab.Microphone()) == "Microphone()"
+
+
+def held(runtime):
+    """Counts of what is open, by name. Threads of the loop's own pool, which has a size of its own, are left out."""
+
+    async def tasks():
+        return [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+
+    gc.collect()
+    threads = [thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
+    return Counter({"descriptors": len(os.listdir("/proc/self/fd"))}) + Counter(threads) + Counter(runtime.run(tasks()))
+
+
+def settled(runtime, before, seconds=15):
+    """What is open beyond what was, once that changes no more: closed sockets and connections leave on their own."""
+    end = time.monotonic() + seconds
+    while (more := held(runtime) - before) and time.monotonic() < end:
+        threading.Event().wait(0.1)
+    return more
+
+
+def test_twenty_connections_leave_nothing_behind(shown, runtime):
+    source, page, taken = shown("video", "audio")
+    page.start(audio=True)
+    taken.until(count("video", 2))
+    before = held(runtime)
+    for _ in range(20):
+        page.vanish()
+        page.start(audio=True)
+        seen = len(taken.items)
+        taken.until(lambda items, seen=seen: len(items) > seen)
+    assert not settled(runtime, before)
+    assert source.statistics()["reconnects"] == 20
+
+
+def test_twenty_runs_leave_nothing_behind(camera):
+    node, page = camera(timeout=0.1, fallback=avlab.TestSource(size=(64, 36), duration=0.2))
+    (node >> avlab.Collect()).run()
+    before = held(MediaRuntime.default())
+    for _ in range(20):
+        node._widget = page
+        (node >> avlab.Collect()).run()
+    assert not settled(MediaRuntime.default(), before)
+
+
+def test_a_source_that_nobody_shows_any_more_is_freed():
+    node = avlab.Camera()
+    assert len(node.widget._esm) > 1000
+    gone = weakref.ref(node.widget)
+    node._dismiss()
+    del node
+    gc.collect()
+    assert gone() is None
