@@ -162,6 +162,13 @@ def test_patience_with_a_browser_that_is_gone_has_an_end(shown):
     assert "open the notebook again" in str(taken.error)
 
 
+def test_a_person_may_take_any_time_to_press_start(shown):
+    _, page, taken = shown("video", patience=0.5)
+    page.await_said("status", count=4)  # 2 s
+    page.start()
+    taken.until(count("video", 5))
+
+
 def test_the_stop_button_ends_the_stream(shown):
     _, page, taken = shown("video")
     page.start()

@@ -252,7 +252,9 @@ class BrowserSource:
 
     def _watch(self) -> None:
         now = self._clock()
-        if self._peer is not None:
+        if self._peer is None and self._views:
+            self._alive = now  # it may take a person any time to press Start
+        elif self._peer is not None:
             quiet = self._silence.seen(now / 1e9, self._peer.packets)
             if quiet < STALLED:
                 self._alive = now

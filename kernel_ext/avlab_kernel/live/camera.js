@@ -552,7 +552,7 @@ class View {
       if (this.connection?.up) {
         if (this.problem.includes("trying again")) this.problem = "";
         this.attempts = 0;
-      } else if (now - this.heard > SILENT) {
+      } else if (this.status?.wanted && now - this.heard > SILENT) {
         this.letGo();
         this.problem = "The kernel does not answer: run the cell again.";
       }

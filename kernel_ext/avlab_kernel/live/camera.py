@@ -82,8 +82,8 @@ class BrowserNode(Node):
                 display(self)
         elif fallback is None:
             raise ConfigError(
-                f"{type(self).__name__} needs a notebook in a browser, and this is none: run it in JupyterLab, or name another"
-                " source with fallback= (a source, or the path of a media file)"
+                f"{type(self).__name__} needs a notebook in a browser, and this is none (nor is a media process): run it in"
+                " JupyterLab, or name another source with fallback= (a source, or the path of a media file)"
             )
 
     def items(self) -> Iterator[Item]:
