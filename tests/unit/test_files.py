@@ -304,6 +304,41 @@ def test_pts_that_do_not_increase(tmp_path, bad):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv"])
+def test_times_below_zero_lose_nothing(tmp_path, extension):
+    base = Fraction(1, 25)
+    items = [
+        Item(item.value, item.pts - (10 if item.track == "video" else 9600), item.time_base, item.track, item.seq)
+        for item in TestSource(size=(64, 48), rate=25, duration=1).items()
+    ]
+    back = by_track(read(write(tmp_path / f"a.{extension}", items)))
+    assert [read_frame_number(item.value) for item in back["video"]] == list(range(25))
+    video = times(back["video"])
+    assert [round((time - video[0]) / base) for time in video] == list(range(25))
+    sound = back["audio"][-1]
+    ahead = sound.time + sound.value.samples / 48000 - float(video[-1] + base)
+    assert abs(ahead - 0.2) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("pts", "base", "message"),
+    [
+        (1 << 70, Fraction(1, 25), "has pts 1180591620717411303424"),
+        (1.5, Fraction(1, 25), r"has pts 1\.5"),
+        (1 << 62, Fraction(1, 25), f"cannot hold pts {1 << 62} .* of track 'v'"),
+        (1, Fraction(0), "time base Fraction"),
+        (1, Fraction(-1, 25), "time base Fraction"),
+        (1, Fraction(1, 1 << 40), "time base Fraction"),
+        (1, 0.04, "time base 0.04"),
+    ],
+)
+def test_times_that_no_file_holds_are_named(tmp_path, pts, base, message):
+    frame = next(TestSource(size=(64, 48)).items()).value
+    with pytest.raises(TimingError, match=message):
+        write(tmp_path / "a.mp4", [Item(frame, 0, Fraction(1, 25), "v"), Item(frame, pts, base, "v", 1)])
+    assert os.listdir(tmp_path) == []
+
+
 def test_sound_that_overlaps(tmp_path):
     with pytest.raises(TimingError, match="overlaps"):
         write(tmp_path / "a.mp4", [Item(tone(1), p, Fraction(1, 48000), "a") for p in (0, 500)])
@@ -451,6 +486,14 @@ def test_loop_goes_on_in_time(tmp_path):
         gaps = {b - a for a, b in itertools.pairwise(times(own))}
         assert min(gaps) > 0 and max(gaps) < Fraction(1, 10), track
         assert all(i.value.pts == i.pts for i in own)
+
+
+@pytest.mark.parametrize("path", [5, None, b"a.mp4", "a\0b.mp4"])
+def test_paths_that_are_none(path):
+    with pytest.raises(ConfigError, match="path of FileSource is"):
+        FileSource(path).tracks()
+    with pytest.raises(ConfigError, match="path of FileSink is"):
+        FileSink(path).open()
 
 
 def test_files_that_are_none(tmp_path):

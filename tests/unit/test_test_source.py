@@ -33,6 +33,11 @@ def test_total_is_what_comes(rate, duration):
     assert all(item.time < duration for item in items)
 
 
+@pytest.mark.parametrize(("duration", "pictures"), [(0.1, 3), (0.2, 6), (0.7, 21), (Fraction(1, 3), 10), (-1, 0)])
+def test_a_decimal_duration_is_meant_as_it_is_written(duration, pictures):
+    assert len(list(TestSource(size=(64, 48), duration=duration, audio=False).items())) == pictures
+
+
 def test_times_and_order():
     items = list(TestSource(size=(64, 48), rate=30, duration=2).items())
     times = [item.pts * item.time_base for item in items]
@@ -97,7 +102,9 @@ def test_realtime_waits_by_its_clock_and_ends_when_closed():
     assert list(items) == []
 
 
-@pytest.mark.parametrize("options", [{"size": (1, 1)}, {"size": "big"}, {"rate": 0}, {"rate": "fast"}])
+@pytest.mark.parametrize(
+    "options", [{"size": (1, 1)}, {"size": "big"}, {"rate": 0}, {"rate": "fast"}, {"duration": "long"}]
+)
 def test_wrong_parameters(options):
     with pytest.raises(ConfigError):
         next(TestSource(**options).items())

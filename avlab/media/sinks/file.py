@@ -9,13 +9,15 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from numbers import Rational
 from typing import Any
 
 import av
 
-from avlab.core.errors import ConfigError, MediaError
+from avlab.core.errors import ConfigError, MediaError, TimingError
 from avlab.core.item import Item
 from avlab.core.node import Node
+from avlab.media.location import location
 from avlab.media.sinks.audio import AudioTrack
 from avlab.media.sinks.formats import Settings, format_of
 from avlab.media.sinks.values import as_frame
@@ -24,6 +26,7 @@ from avlab.media.sinks.video import VideoTrack
 # While the tracks of the file are not all known, so much encoded media waits: packets, bytes, seconds.
 _WAIT_PACKETS, _WAIT_BYTES, _WAIT_SECONDS = 2000, 64 << 20, 10
 _MAX_TIMESCALE = 100_000_000
+_MAX_INT, _MAX_PTS = (1 << 31) - 1, 1 << 62  # of FFmpeg's rationals; of its times, with room to add
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -31,7 +34,8 @@ class FileSink(Node):
     """Writes any mix of tracks of av.VideoFrame, av.AudioFrame and arrays into one file; the extension names the format.
 
     Items of a track come in order of pts; tracks may be ahead of one another. pts and time bases are kept as exactly as the
-    container keeps them (mp4 and mov: as they are; mkv, webm: milliseconds; wav, mp3: no times at all). The file appears
+    container keeps them (mp4 and mov: as they are; mkv, webm: milliseconds; wav, mp3: no times at all); where they begin
+    below 0 all tracks move together. The file appears
     under its name when the stream has ended well (`flush`); until then, and after an error, there is no file.
 
     path: .mp4 .mov .mkv .ts (H.264, AAC), .webm (VP9, Opus), .wav .mp3 .flac .m4a .ogg .opus, .gif, one .png or .jpg.
@@ -60,16 +64,17 @@ class FileSink(Node):
 
     def open(self) -> None:
         """Check the path and claim a partial file next to it."""
+        path = location(self.path, "FileSink")
         self._settings = Settings(
-            os.fspath(self.path), format_of(os.fspath(self.path)), self.video_codec, self.audio_codec, self.crf, self.preset,
+            path, format_of(path), self.video_codec, self.audio_codec, self.crf, self.preset,
             self.video_bitrate, self.audio_bitrate, self.pixel_format, self._frame_rate(), self.rate,
         )  # fmt: skip
         self._tracks: dict[str, VideoTrack | AudioTrack] = {}
         self._waiting: list[Any] = []
-        self._started = False
-        folder, name = os.path.split(os.path.abspath(self.path))
+        self._started = self._early = False
+        folder, name = os.path.split(os.path.abspath(path))
         stem, extension = os.path.splitext(name)
-        if os.path.isdir(self.path):
+        if os.path.isdir(path):
             raise MediaError(f"cannot write {self.path!r}: it is a folder")
         try:
             partial = os.path.join(folder, f".{stem[:80]}.part-{secrets.token_hex(4)}{extension.lower()}")
@@ -92,10 +97,11 @@ class FileSink(Node):
         if self._container is None:
             self.open()
         frame = as_frame(item.value, self.rate)
-        base = Fraction(item.time_base) if item.pts is not None else 1 / (self._settings.fps or Fraction(1000))
+        base = _base(item) if item.pts is not None else 1 / (self._settings.fps or Fraction(1000))
         with self._writing():
             track = self._tracks.get(item.track)
             if track is None:
+                self._early = self._early or (item.pts or 0) < 0
                 track = self._tracks[item.track] = self._track(item.track, frame, base)
             if isinstance(track, VideoTrack) != isinstance(frame, av.VideoFrame):
                 raise MediaError(
@@ -151,7 +157,7 @@ class FileSink(Node):
             if self._started:
                 if self._settings.format.still:
                     raise MediaError(f"{self.path!r} holds one picture; more than one came: write a video or .gif")
-                self._container.mux_one(packet)
+                self._mux(packet)
                 continue
             self._waiting.append(packet)
             if self._complete():
@@ -175,9 +181,24 @@ class FileSink(Node):
             waiting, self._waiting = self._waiting, []
             if "movflags" in self._container.container_options:
                 self._container.container_options["movie_timescale"] = str(self._timescale())
+                if self._early:  # else an mp4 hides what lies before 0; the other formats move it by themselves
+                    self._container.container_options["avoid_negative_ts"] = "make_non_negative"
             self._container.start_encoding()
             for packet in waiting:
-                self._container.mux_one(packet)
+                self._mux(packet)
+
+    def _mux(self, packet: Any) -> None:
+        pts, base = packet.pts, packet.time_base
+        try:
+            self._container.mux_one(packet)
+        except av.FFmpegError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            name = next(name for name, track in self._tracks.items() if track.stream.index == packet.stream_index)
+            raise TimingError(
+                f"{self.path!r} cannot hold pts {pts} ({float(pts * base):.4f} s) of track {name!r}: {error.strerror}; "
+                "is it far from the one before it?"
+            ) from error
 
     def _timescale(self) -> int:
         """Ticks per second that begin and length of every track fall on: an mp4 rounds them to its movie's ticks."""
@@ -208,3 +229,14 @@ class FileSink(Node):
                 f"cannot write {self.path!r}: the disk is full or a quota is reached ({text}); nothing was kept"
             )
         return MediaError(f"cannot write {self.path!r}: {text}")
+
+
+def _base(item: Item) -> Fraction:
+    """The item's time base. Raises TimingError for a time that no file can hold."""
+    base = item.time_base
+    where = f"item {item.seq} of track {item.track!r}"
+    if not isinstance(base, Rational) or not (0 < base.numerator <= _MAX_INT and base.denominator <= _MAX_INT):
+        raise TimingError(f"{where} has time base {base!r}: it must be a fraction above 0 of 32-bit integers")
+    if not isinstance(item.pts, int) or abs(item.pts) > _MAX_PTS:
+        raise TimingError(f"{where} has pts {item.pts!r}: it must be an integer of at most 62 bits")
+    return Fraction(base)

@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from avlab.core.errors import MediaError
+from avlab.media.location import location
 
 # Tags that are not UTF-8 are no reason to refuse a file; PyAV 19 sees to it by itself.
 _LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -36,29 +37,30 @@ class Facts:
 
 def open_input(path: str) -> Any:
     """The opened container. Raises MediaError naming the path: missing, a folder, unreadable, or no media file."""
-    location = os.path.abspath(os.fspath(path))
-    if not os.path.exists(location):
-        raise MediaError(f"no file {path!r}: looked for {location!r}")
-    if not os.path.isfile(location):
-        raise MediaError(f"{path!r} is not a file but {'a folder' if os.path.isdir(location) else 'something else'}")
+    found = os.path.abspath(location(path, "FileSource"))
+    if not os.path.exists(found):
+        raise MediaError(f"no file {path!r}: looked for {found!r}")
+    if not os.path.isfile(found):
+        raise MediaError(f"{path!r} is not a file but {'a folder' if os.path.isdir(found) else 'something else'}")
     try:
         # A local file must not make FFmpeg open network addresses (playlists can).
-        return av.open(location, options={"protocol_whitelist": "file"}, **_LENIENT)
+        return av.open(found, options={"protocol_whitelist": "file"}, **_LENIENT)
     except av.FFmpegError as error:
         if isinstance(error, PermissionError):
             raise MediaError(f"{path!r} may not be read: check its permissions") from error
-        reason = "it is empty" if not os.path.getsize(location) else error.strerror
+        reason = "it is empty" if not os.path.getsize(found) else error.strerror
         raise MediaError(f"{path!r} is not a media file that FFmpeg can read: {reason}") from error
 
 
 def facts(path: str) -> Facts:
     """What the file holds now. Raises MediaError as `open_input` does."""
+    found = os.path.abspath(location(path, "FileSource"))
     try:
-        status = os.stat(path)
+        status = os.stat(found)
     except OSError:
         open_input(path).close()
         raise
-    return _facts(os.path.abspath(os.fspath(path)), status.st_mtime_ns, status.st_size)
+    return _facts(found, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -98,7 +99,11 @@ class TestSource(Node):
 
     def _count(self, rate: Fraction) -> int:
         """Frames that begin before the end."""
-        return max(0, -int(-Fraction(self.duration or 0) * rate // 1))
+        try:
+            seconds = Fraction(str(self.duration))  # 0.1 is a tenth, not the nearest binary fraction
+        except (ValueError, ZeroDivisionError) as error:
+            raise ConfigError(f"duration of TestSource is {self.duration!r}, not a number of seconds") from error
+        return max(0, math.ceil(seconds * rate))
 
     def _rate(self) -> Fraction:
         try:
