@@ -65,14 +65,18 @@ class Peer:
             relayed = "the other side's relay" if path == "turn" else f"a relay ({path})"
             return "Connected directly." if path == "direct" else f"Connected through {relayed}."
         if state == "failed":
-            relay = self._relays and self._relays.relay
-            why = self.no_relay or f"none through {relay.url if relay else 'a relay'} either"
-            return f"There is no direct path to the other side, and {why}."
+            return self._no_path
         return {
             "new": "Waiting for the other side.",
             "connecting": f"Looking for a path to the other side{self.no_relay and f' ({self.no_relay})'}.",
             "closed": "Closed.",
         }[state]
+
+    @property
+    def _no_path(self) -> str:
+        relay = self._relays and self._relays.relay
+        why = self.no_relay or f"none through {relay.url if relay else 'a relay'} either"
+        return f"There is no direct path to the other side, and {why}."
 
     @property
     def no_relay(self) -> str:
@@ -120,10 +124,12 @@ class Peer:
             async with asyncio.timeout(within):
                 while self.state != "connected":
                     if self.state in ("failed", "closed"):
-                        raise ConnectError(f"the peers did not connect: {self.reason}")
+                        why = _lower(self.reason)
+                        raise ConnectError(f"the peers did not connect: {why}")
                     await self.changed()
         except TimeoutError:
-            raise ConnectError(f"the peers did not connect within {within:g} s: {self.reason}") from None
+            why = _lower(self._no_path) if self.state == "connecting" else self.reason
+            raise ConnectError(f"the peers did not connect within {within:g} s: {why}") from None
 
     async def closed(self) -> None:
         """Wait until the connection has failed or either side has closed it."""
@@ -208,3 +214,7 @@ def _until_closed(agent: Any) -> Any:
             await ask(agent)
 
     return query_consent
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
