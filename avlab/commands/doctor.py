@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from avlab.commands.table import table
-from avlab.core.errors import AvlabError
+from avlab.core.errors import AvlabError, ConfigError
 
 NEEDED = ("av", "cloudpickle", "grpcio", "numpy", "protobuf")
 FOR_NOTEBOOKS = ("ipykernel", "ipython", "jupyterlab", "matplotlib", "nbclient")
@@ -29,15 +29,24 @@ class Finding:
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser("doctor", help="check this machine: versions, coders, isolation tiers, remedies")
+    parser = commands.add_parser(
+        "doctor", help="check this machine: versions, coders, live media, isolation tiers, remedies"
+    )
     parser.add_argument("--on", metavar="URL", default="local:", help="the executor to look at (default: local:)")
+    parser.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="TURN server to ask instead of those in AVLAB_ICE_SERVERS; may be repeated; credentials: see docs/turn.md",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=show)
 
 
 def show(options: argparse.Namespace) -> int:
     """Print the findings; 1 when something needed is missing, else 0."""
-    findings = [*packages(), *media(), *executor(options.on)]
+    findings = [*packages(), *media(), *live(options.ice_server), *executor(options.on)]
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -77,6 +86,17 @@ def media() -> Iterator[Finding]:
         remedy = "pip install --force-reinstall --only-binary av av"
         yield Finding("media", f"no {', no '.join(absent)}", ok=False, needed=False, remedy=remedy)
     yield Finding("media", ", ".join(name for name, there in found.items() if there))
+
+
+def live(urls: Sequence[str] = ()) -> Iterator[Finding]:
+    """Live media: libraries, encoder, paths to a browser. urls: TURN servers to ask."""
+    from avlab.media.rtc.report import live_media
+
+    try:
+        for fact in live_media(urls):
+            yield Finding(fact.part, fact.state, ok=fact.ok, needed=False, remedy=fact.remedy)
+    except ConfigError as error:
+        yield Finding("TURN", str(error), ok=False, needed=False, remedy="see docs/turn.md")
 
 
 def executor(url: str) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 
+from avlab.core.errors import ConfigError
 from avlab.core.message import WIRE_VERSION
+from avlab.media.rtc.report import live_media
 
 from .sessions import Desk
 
@@ -59,7 +61,7 @@ def status(desk: Desk) -> Table:
 
 
 def doctor(desk: Desk) -> Table:
-    """Tiers of the default executor with the reasons, and versions on this side."""
+    """Tiers of the default executor with the reasons, versions on this side, and what live media finds here."""
     rows: list[tuple[str, object]] = [("executor", desk.url)]
     described = desk.executor().describe()
     for tier in described.tiers:
@@ -67,4 +69,8 @@ def doctor(desk: Desk) -> Table:
     for name in ("avlab", "cloudpickle", "ipython", "ipykernel"):
         rows.append((name, metadata.version(name)))
     rows += [("python", platform.python_version()), ("wire", WIRE_VERSION)]
+    try:
+        rows += [(fact.part, fact) for fact in live_media()]
+    except ConfigError as error:
+        rows.append(("TURN", error))
     return Table(("what", "state"), rows, "")

@@ -257,6 +257,7 @@ def test_reports(kernel):
     assert "<table>" in status.data[0]["text/html"]
     doctor = kernel.value("%avlab doctor")
     assert "namespaces" in doctor
+    assert "libx264" in doctor
     assert "python" in doctor
     assert "Edges │ out" in kernel.run("%avlab logs", ok=True).text()
     assert "stopped 1 session" in kernel.run("%avlab stop Edges", ok=True).text()
