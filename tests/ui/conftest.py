@@ -222,12 +222,12 @@ def opened(context: BrowserContext, server: Server) -> Iterator[Notebook]:
 
 
 @pytest.fixture
-def without(browser: Browser, server: Server) -> Iterator[Callable[[str], Notebook]]:
+def without(browser: Browser, server: Server) -> Iterator[Callable[..., Notebook]]:
     """A page in which a script takes something away from the browser first."""
     pages: list[Iterator[Notebook]] = []
 
-    def without(script: str) -> Notebook:
-        context = browser.new_context(viewport={"width": 1100, "height": 1000})
+    def without(script: str, other: Browser | None = None) -> Notebook:
+        context = (other or browser).new_context(viewport={"width": 1100, "height": 1000})
         context.add_init_script(script)
         pages.append(opened(context, server))
         return next(pages[-1])

@@ -36,6 +36,7 @@ print(json.dumps({
     'times': {track: [len(t), all(b > a for a, b in zip(t, t[1:])), t[0] if t else 0, t[-1] if t else 0] for track, t in times.items()},
     'state': {k: v for k, v in camera.statistics().items() if k != 'receiver'}, 'running': run.running,
 }))"""
+BUSY = "import time\nend = time.monotonic() + 5\nwhile time.monotonic() < end: pass"
 TRACKS = "Object.assign(window, {all: []}); const own = MediaDevices.prototype.getUserMedia;\n"
 TRACKS += "MediaDevices.prototype.getUserMedia = async function (...a) { const s = await own.apply(this, a); window.all.push(...s.getTracks()); return s; }"
 
@@ -53,7 +54,8 @@ def browser(launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
         file.setsampwidth(2)
         file.setframerate(48000)
         file.writeframes((8000 * np.sin(np.arange(96000) * 2 * np.pi * 440 / 48000)).astype("<i2").tobytes())
-    return launch(f"--use-file-for-fake-video-capture={picture}", f"--use-file-for-fake-audio-capture={sound}")
+    fake = [f"--use-file-for-fake-video-capture={picture}", f"--use-file-for-fake-audio-capture={sound}"]
+    return launch(*fake, "--auto-select-desktop-capture-source=Entire screen")
 
 
 @pytest.fixture
@@ -74,7 +76,9 @@ def pictures(notebook: Any, at_least: int) -> dict[str, Any]:
     return facts(notebook)
 
 
-def test_start_brings_720p_into_the_kernel_and_stop_lets_the_camera_go(page: Any, tmp_path: Path) -> None:
+def test_start_brings_720p_into_the_kernel_and_stop_lets_the_camera_go(
+    page: Any, tmp_path: Path, record_property: Any
+) -> None:
     page.open("camera.ipynb", [SETUP, RUN])
     page.run(0)
     page.run(1)
@@ -86,7 +90,9 @@ def test_start_brings_720p_into_the_kernel_and_stop_lets_the_camera_go(page: Any
     found = pictures(page, 150)
     page.page.wait_for_timeout(1500)
     page.page.screenshot(path=tmp_path / "live.png")
-    print(json.dumps(found))
+    rate = (found["times"]["video"][0] - 1) / (found["times"]["video"][3] - found["times"]["video"][2])
+    record_property("pictures per second", round(rate, 1))
+    print(json.dumps({"fps": rate, **found}))
     whole = {(width, height): count for width, height, count in found["sizes"]}
     assert whole[1280, 720] >= 0.9 * sum(whole.values())
     read = [number for number in found["numbers"] if number is not None]
@@ -124,6 +130,61 @@ def test_a_reload_of_the_page_goes_on_with_the_same_run(page: Any, tmp_path: Pat
     assert set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"}
 
 
+def test_another_device_another_size_a_broken_connection_and_a_busy_cell(
+    launch: Callable[..., Any], without: Callable[..., Any], record_property: Any
+) -> None:
+    page = without(TRACKS, launch("--use-fake-device-for-media-stream=device-count=2,fps=30"))
+    page.open("changes.ipynb", [SETUP, RUN, BUSY])
+    page.run(0)
+    page.run(1)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    pictures(page, 30)
+
+    menu = page.page.get_by_test_id("avlab-camera-video-menu")
+    names = menu.locator("option").evaluate_all("(all) => all.map((each) => each.value)")
+    assert len(names) == 2
+    menu.select_option(next(name for name in names if name != menu.input_value()))
+    page.until(lambda: page.page.evaluate("window.all.filter((track) => track.kind === 'video').length") == 2)
+    pictures(page, facts(page)["times"]["video"][0] + 30)
+
+    video = "window.all.findLast((track) => track.kind === 'video')"
+    page.page.evaluate(f"{video}.applyConstraints({{ width: 640, height: 360 }})")
+    page.until(lambda: [640, 360] in [each[:2] for each in facts(page)["sizes"]])
+    page.page.evaluate(f"{video}.applyConstraints({{ width: 1280, height: 720 }})")
+
+    page.execute("camera._source._runtime.run(camera._source._peer.close())")
+    page.until(lambda: facts(page)["state"]["reconnects"] == 1)
+    state(page, "live")
+    before = pictures(page, facts(page)["times"]["video"][0] + 30)
+
+    page.run(2)
+    after = facts(page)
+    came = after["times"]["video"][0] - before["times"]["video"][0]
+    spoken = after["times"]["audio"][0] - before["times"]["audio"][0]
+    record_property("pictures in 5 busy seconds", came)
+    record_property("blocks of sound in 5 busy seconds", spoken)
+    print(json.dumps({"busy": [came, spoken], "at": after["state"]}))
+    assert came > 30
+    assert spoken > 100
+    for track in ("video", "audio"):
+        assert after["times"][track][1], f"times of {track} do not increase"
+    assert after["running"]
+    assert not [line for line in page.console if line.startswith("pageerror")]
+
+
+def test_a_screen_is_shared_too(page: Any, tmp_path: Path) -> None:
+    page.open("screen.ipynb", [SETUP, "camera = avlab.Screen()\nrun = (camera >> Look()).start()"])
+    page.run(0)
+    page.run(1)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    pictures(page, 2)
+    page.page.screenshot(path=tmp_path / "screen.png")
+    page.execute("run.stop()")
+    page.until(lambda: "ended" in page.page.get_by_test_id("avlab-camera-said").inner_text())
+
+
 REFUSED = "MediaDevices.prototype.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))"
 NONE = "MediaDevices.prototype.getUserMedia = () => Promise.reject(new DOMException('no', 'NotFoundError'))"
 PLAIN = "Object.defineProperty(window, 'isSecureContext', { get: () => false })"
@@ -150,10 +211,15 @@ def test_what_is_in_the_way_is_said_in_a_sentence(
 
 
 def test_menus_keys_and_both_themes(page: Any, tmp_path: Path) -> None:
-    page.open("menus.ipynb", [SETUP, "microphone = avlab.Microphone()\nmicrophone", "camera = avlab.Camera(audio=True)\ncamera"])
+    page.open(
+        "menus.ipynb",
+        [SETUP, "microphone = avlab.Microphone()\nmicrophone", "camera = avlab.Camera(audio=True)\ncamera"],
+    )
     for cell in range(3):
         page.run(cell)
     sound, both = page.page.get_by_test_id("avlab-camera").all()
+    for each in (sound, both):
+        each.get_by_test_id("avlab-camera-start").wait_for()
     both.focus()
     page.page.keyboard.press("s")
     sound.get_by_test_id("avlab-camera-start").click()

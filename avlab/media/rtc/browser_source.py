@@ -211,7 +211,7 @@ class BrowserSource:
         async with self._offered:
             receiver = self._receiver
             if receiver is None:
-                self._send({"type": "over", "view": view, "reason": "No pipeline takes it now."})
+                self._over("No pipeline takes it now.", view)
                 return
             peer = Peer(ice_servers=self._servers, bitrate=self._bit_rate)
             try:
@@ -229,7 +229,7 @@ class BrowserSource:
             self._silence, self._asked = Silence(self._clock() / 1e9), self._clock()
             self.reconnects += old is not None
             if former not in ("", view):
-                self._send({"type": "over", "view": former, "reason": "Another view has taken over."})
+                self._over("Another view has taken over.", former)
             if old is not None:
                 await old.close()
 
@@ -291,12 +291,16 @@ class BrowserSource:
             return
         self._figures = receiver.statistics()
         Swift.drop(self)
-        self._send({"type": "over", "reason": reason or "The pipeline has ended."})
+        self._over(reason or "The pipeline has ended.")
         if ticking is not None and ticking is not asyncio.current_task():
             ticking.cancel()
         await receiver.close()
         if peer is not None:
             await peer.close()
+
+    def _over(self, reason: str, view: str | None = None) -> None:
+        """Tell one view, or all, to let go of the device."""
+        self._send({**self._status(), "type": "over", "reason": reason, **({"view": view} if view else {})})
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

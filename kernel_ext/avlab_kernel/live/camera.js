@@ -458,6 +458,7 @@ class View {
 
   over(message) {
     const had = this.capture?.stream;
+    this.status = message;
     this.letGo();
     this.keep(null);
     this.ending = had ? message.reason : this.ending ?? "";
