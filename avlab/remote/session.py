@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -60,6 +62,8 @@ class Session:
         self._caller = Caller(link, bank, self, clock)
         self._kill = kill or link.close
         self._closed = False
+        self._forgotten = weakref.finalize(self, _close_soon, link)
+        self._forgotten.atexit = False
 
     @property
     def tier(self) -> str:
@@ -139,6 +143,7 @@ class Session:
             if self._closed:
                 return
             self._closed = True
+            self._forgotten.detach()
             going_on = self._caller.error is None
             self._caller.fail(SessionClosed(f"session {self.name!r} is closed: open a new one"))
             try:
@@ -291,6 +296,11 @@ class Session:
             if output.release is not None:
                 output.buffers = ()
                 output.release()
+
+
+def _close_soon(link: Link) -> None:
+    """For a session that was dropped without a close. In a thread: the garbage collector may run where any lock is held."""
+    threading.Thread(target=link.close, name="avlab-close", daemon=True).start()
 
 
 def _begun(results: Iterator[Any]) -> Iterator[Any]:

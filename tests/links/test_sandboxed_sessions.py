@@ -1,6 +1,7 @@
 """What only a real worker does: output, deaths, interrupts, closing. Over the embedded executor and gRPC."""
 
 import asyncio
+import gc
 import signal
 import threading
 import time
@@ -489,3 +490,11 @@ def test_forgotten_streams_are_cancelled(open_sandbox) -> None:
     for _ in range(20):
         assert list(islice(session.iterate("endless"), 3)) == [0, 1, 2]
     assert session.call("add", 1) == 2
+
+
+def test_forgotten_sessions_end(sandboxed) -> None:
+    before = sandboxed.describe().sessions
+    for number in range(5):
+        assert sandboxed.open(Callee()).call("add", number) == number + 1
+    gc.collect()
+    assert until(lambda: sandboxed.describe().sessions <= before)
