@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     Microphone: Any
     Preview: Any
     Screen: Any
+    measure_glass_to_glass: Any
 
 _HOMES = {
     "CaptureSource": "avlab.media.sources",
@@ -134,6 +135,7 @@ __all__ = [
     "WorkerDied",
     "aconnect",
     "connect",
+    "measure_glass_to_glass",
     "node",
     "tee",
     "zip_by_pts",
@@ -141,14 +143,20 @@ __all__ = [
 
 
 _REGISTERED = {"Camera", "Microphone", "Preview", "Screen"}
-"""Public names of the notebook side, a package of its own: found by their entry points."""
+_NOTEBOOK = {"measure_glass_to_glass"}
+"""Public names of the notebook side, a package of its own: found by their entry points, of nodes and of functions."""
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
-    if home is None and name not in _REGISTERED:
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+    elif name in _REGISTERED:
+        value = _registered(name)
+    elif name in _NOTEBOOK:
+        value = _notebook(name)
+    else:
         raise AttributeError(f"module 'avlab' has no attribute {name!r}")
-    value = _registered(name) if home is None else getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 
@@ -159,10 +167,15 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext avlab``: the notebook side is another package, found by its entry point."""
+    _notebook("load_ipython_extension")(shell)
+
+
+def _notebook(name: str) -> Any:
     from importlib.metadata import entry_points
 
-    for point in entry_points(group="avlab.notebook", name="load_ipython_extension"):
-        point.load()(shell)
+    for point in entry_points(group="avlab.notebook", name=name):
+        return point.load()
+    raise ConfigError(f"{name} belongs to avlab's notebook side, which is not installed: pip install 'avlab[notebook]'")
 
 
 def _pipeline(nodes: list[object]) -> Any:

@@ -14,6 +14,7 @@ from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE, Coded, PictureEncoder, SoundEncoder, scaled
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
+from avlab.media.rtc.view_track import LiveTrack
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource, read_frame_number
 
@@ -282,3 +283,21 @@ def test_twenty_viewers_come_and_go(hub: Outgoing, runtime: MediaRuntime) -> Non
     finally:
         source.close()
         thread.join()
+
+
+def test_sound_from_before_the_connection_stood_is_not_sent_in_a_burst(runtime: MediaRuntime) -> None:
+    async def read() -> tuple[list[int], list[int]]:
+        sound, video = LiveTrack("audio"), LiveTrack("video")
+        for n in range(6):
+            for track in (sound, video):
+                track.push(Coded(track.kind, b"x", n, True, 0))
+        await asyncio.sleep(0)
+        heard, seen = [(await sound.recv()).pts], [(await video.recv()).pts for _ in range(6)]
+        sound.push(Coded("audio", b"x", 6, True, 0))
+        sound.push(Coded("audio", b"x", 7, True, 0))
+        heard += [(await sound.recv()).pts for _ in range(2)]
+        sound.stop()
+        video.stop()
+        return heard, seen
+
+    assert runtime.run(read()) == ([5, 6, 7], [0, 1, 2, 3, 4, 5])

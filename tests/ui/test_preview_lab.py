@@ -161,3 +161,33 @@ run"""
     notebook.until(lambda: notebook.page.locator(".avlab-over").evaluate(drawn))
     notebook.page.wait_for_timeout(1500)
     notebook.page.screenshot(path=tmp_path / "results.png")
+
+
+def test_the_table_says_where_the_time_goes_and_who_sets_the_pace(notebook: Any, tmp_path: Path) -> None:
+    code = """import avlab, av, time
+@avlab.node
+def think(frame: av.VideoFrame) -> av.VideoFrame:
+    time.sleep(0.1)
+    return frame
+run = (avlab.TestSource(size=(640, 360), realtime=True) >> think()).preview()
+run"""
+    notebook.open("hops.ipynb", [code])
+    notebook.run(0)
+    page = notebook.page
+    pace = page.get_by_test_id("avlab-pace")
+    notebook.until(lambda: "think sets the pace: busy " in pace.inner_text())
+    hops = page.get_by_test_id("avlab-hops")
+    assert hops.locator("tr").count() == 0
+    pace.focus()
+    page.keyboard.press("Enter")
+    hops.get_by_role("rowheader", name="source to screen").wait_for()
+    row = hops.get_by_role("row").filter(has_text="think").inner_text().split()
+    assert row[0] == "think" and float(row[1]) > 90 and row[3].isdigit()
+    assert hops.get_by_role("columnheader").all_inner_texts() == ["node", "p50 ms", "p95 ms", "busy", "drops"]
+    page.screenshot(path=tmp_path / "hops.png")
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=tmp_path / "hops-dark.png")
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'true'")

@@ -127,7 +127,7 @@ class SoundEncoder:
         context: Any = av.CodecContext.create("libopus", "w")
         context.format, context.layout, context.sample_rate = "s16", "stereo", 48_000
         context.bit_rate, context.time_base = bit_rate, SOUND_BASE
-        context.options = {"application": "audio", "frame_duration": "20"}
+        context.options = {"application": "lowdelay", "frame_duration": "20"}
         self._context = context
 
     def encode(self, frame: Any, pts: int) -> Iterator[tuple[bytes, int]]:

@@ -223,9 +223,7 @@ class View:
             self._all._send({"type": "refused", "view": self._name, "reason": str(error)}, [])
             await self._drop()
             return
-        if self._all._sync != "lips":
-            answer = apart(answer)
-        self._all._send({"type": "answer", "view": self._name, "sdp": answer}, [])
+        self._all._send({"type": "answer", "view": self._name, "sdp": apart(answer)}, [])
         self._apply()
 
     def _seen(self, coded: Coded) -> None:

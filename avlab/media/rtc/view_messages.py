@@ -17,7 +17,7 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 FLYING = 3
 """Pictures that may be on their way to a view without having been shown."""
 
-TOGETHER = 3
+TOGETHER = 2
 """Blocks of sound in one message."""
 
 

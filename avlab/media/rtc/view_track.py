@@ -48,6 +48,7 @@ class LiveTrack(MediaStreamTrack):
         self._before: int | None = None
         self._home = asyncio.get_running_loop()
         self._queued: deque[Coded] = deque()
+        self._read = False
         self._filled = asyncio.Event()
 
     def push(self, coded: Coded) -> None:
@@ -73,6 +74,11 @@ class LiveTrack(MediaStreamTrack):
 
     async def recv(self) -> av.Packet:
         """The next packet. Raises MediaStreamError when the track was stopped."""
+        if not self._read and self.kind == "audio":
+            # The connection stands only now. What has come meanwhile would lie in the browser's buffer for many seconds.
+            while len(self._queued) > 1:
+                self._queued.popleft()
+        self._read = True
         while not self._queued:
             if self.readyState != "live":
                 raise MediaStreamError

@@ -16,6 +16,8 @@ from avlab.flow.run import Run
 from avlab.media.rtc.live import Live
 from avlab.media.runtime_process import Wire
 
+from .hops import hops
+
 
 class Child:
     """One pipeline, its live view, and the wire to the kernel."""
@@ -41,7 +43,7 @@ class Child:
         return base64.b64encode(self._live.poster()).decode()
 
     def _facts(self) -> dict[str, Any]:
-        return {"tiers": {hop.node: hop.tier for hop in self._run.statistics().hops if hop.tier}}
+        return hops(self._run.statistics())
 
     def _finished(self) -> None:
         self._live.end()

@@ -12,6 +12,7 @@ from avlab.core.item import Item
 from avlab.core.node import Node
 from avlab.media.rtc.live import Live
 
+from .hops import hops
 from .process import ProcessRun
 from .widget import LiveView
 
@@ -126,20 +127,20 @@ class Preview(Node):
         live = self._stream()
         with _making:
             if self._widget is None:
-                self._widget = LiveView(lambda message: self._stream().receive(message))
+                self._widget = self._view()
         if live.ended:
             self._widget.poster = _data_url(live.poster())
         return self._widget
+
+    def _view(self) -> LiveView:
+        return LiveView(lambda message: self._stream().receive(message))
 
     def _deliver(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         if self._widget is not None:
             self._widget.deliver(message, buffers)
 
     def _facts(self) -> dict[str, Any]:
-        run = self._run
-        if run is None:
-            return {}
-        return {"tiers": {hop.node: hop.tier for hop in run.statistics().hops if hop.tier}}
+        return {} if self._run is None else hops(self._run.statistics())
 
     def _stop(self) -> None:
         if self._run is not None:

@@ -3,6 +3,9 @@
 
 const STALLED = 2000; // ms without a picture on the direct path after which messages take over again
 const PATIENCE = 4000; // ms in which the direct path must stand
+const LEAD = 0.05; // seconds that sound in messages lies ready before it is played
+const AHEAD = 50; // blocks in which it must have come down to that
+const HELD = 400; // ms by which pictures or sound are held back at most for the sake of the other
 const AGAIN = [10000, 20000, 40000, 60000]; // ms between attempts
 const ICONS = {
   pause: "M7 5h4v14H7zM13 5h4v14h-4z",
@@ -57,12 +60,16 @@ function build(actions) {
     pause, mute, level, element("span", { class: "avlab-space" }), snapshot, record, stop);
   const status = element("div", { class: "avlab-status", "data-testid": "avlab-status", role: "group", "aria-label": "Figures" });
   const said = element("div", { class: "avlab-said", role: "status", "aria-live": "polite" }, path);
+  const pace = element("summary", { class: "avlab-pace", "data-testid": "avlab-pace" });
+  const table = element("table", {});
+  const hops = element("details", { class: "avlab-hops", "data-testid": "avlab-hops" }, pace, table);
+  hops.hidden = true;
   const results = element("div", { class: "avlab-results", "data-testid": "avlab-results" });
   const root = element("div", {
     class: "avlab-preview", "data-testid": "avlab-preview", role: "region", "aria-label": "Live view", tabindex: "0",
     "data-lm-suppress-shortcuts": "true", "data-jp-suppress-context-menu": "false",
-  }, stage, bar, status, said, results);
-  return { root, stage, video, canvas, over, poster, note, pause, mute, level, snapshot, record, stop, path, status, results };
+  }, stage, bar, status, said, hops, results);
+  return { root, stage, video, canvas, over, poster, note, pause, mute, level, snapshot, record, stop, path, status, hops, pace, table, results };
 }
 
 // Pictures and sound that come as messages.
@@ -125,7 +132,7 @@ class Messages {
         error: () => this.quiet(),
       });
       decoder.configure({ codec: "opus", sampleRate: 48000, numberOfChannels: 2 });
-      this.sound = { context, decoder, next: 0 };
+      this.sound = { context, decoder, next: 0, least: Infinity, blocks: 0, skip: 0, output: this.view.probe?.output(context) };
     }
     blocks.forEach((data, index) => {
       const timestamp = Math.round((message.pts[index] * 1000) / 48);
@@ -134,6 +141,9 @@ class Messages {
   }
 
   play(context, block) {
+    const { sound } = this;
+    if (!sound || sound.skip-- > 0) return block.close();
+    sound.skip = 0;
     const buffer = context.createBuffer(block.numberOfChannels, block.numberOfFrames, block.sampleRate);
     for (let channel = 0; channel < block.numberOfChannels; channel++) {
       block.copyTo(buffer.getChannelData(channel), { planeIndex: channel, format: "f32-planar" });
@@ -141,12 +151,16 @@ class Messages {
     block.close();
     const source = context.createBufferSource();
     source.buffer = buffer;
-    source.connect(context.destination);
+    source.connect(sound.output ?? context.destination);
     const now = context.currentTime;
-    if (!this.sound) return;
-    if (this.sound.next < now || this.sound.next > now + 0.5) this.sound.next = now + 0.06; // late or far ahead: begin anew
-    source.start(this.sound.next);
-    this.sound.next += buffer.duration;
+    if (sound.next < now) sound.next = now + LEAD;
+    source.start(sound.next);
+    // What came in a burst would stay late for ever: what was too much all the time is left out.
+    sound.least = Math.min(sound.least, sound.next - now);
+    sound.next += buffer.duration;
+    if (++sound.blocks < AHEAD) return;
+    sound.skip = Math.floor((sound.least - LEAD) / buffer.duration);
+    [sound.blocks, sound.least] = [0, Infinity];
   }
 
   quiet() {
@@ -182,7 +196,7 @@ class Direct {
     const { connection, view } = this;
     for (const kind of ["video", "audio"]) {
       const transceiver = connection.addTransceiver(kind, { direction: "recvonly" });
-      if (!this.lips && "jitterBufferTarget" in transceiver.receiver) transceiver.receiver.jitterBufferTarget = 0;
+      if ("jitterBufferTarget" in transceiver.receiver) transceiver.receiver.jitterBufferTarget = 0;
       if (kind === "video") {
         const codecs = RTCRtpReceiver.getCapabilities("video").codecs;
         const fit = codecs.filter((c) => c.mimeType === "video/H264" && /packetization-mode=1/.test(c.sdpFmtpLine ?? ""));
@@ -238,8 +252,31 @@ class Direct {
       }
     });
     const [picture, sound] = ["video", "audio"].map((kind) => this.playing(kind));
-    if (picture && sound) found.skew = picture - sound;
+    if (picture && sound) found.skew = picture - sound - this.output(reports);
+    if (this.lips && found.skew !== undefined) this.align(found.skew);
     return found;
+  }
+
+  // Milliseconds that the browser's sound device holds samples for, lately.
+  output(reports) {
+    for (const report of reports.values()) {
+      if (report.type !== "media-playout") continue;
+      const [delay, samples] = [report.totalPlayoutDelay, report.totalSamplesCount];
+      const [before, counted] = this.played ?? [0, 0];
+      if (samples > counted) this.late = ((delay - before) / (samples - counted)) * 1000;
+      this.played = [delay, samples];
+    }
+    return this.late ?? 0;
+  }
+
+  // Holds the earlier of picture and sound back. The browser's own way to do that keeps a stall's delay for half a minute.
+  align(skew) {
+    this.apart = this.apart === undefined ? skew : this.apart * 0.7 + skew * 0.3;
+    this.held = Math.max(-HELD, Math.min(HELD, (this.held ?? 0) - this.apart * 0.25));
+    for (const { receiver } of this.connection.getTransceivers()) {
+      const late = receiver.track.kind === "video" ? this.held : -this.held;
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = Math.max(0, late);
+    }
   }
 
   // By how many milliseconds what plays now lies behind its time on the stream's timeline.
@@ -291,6 +328,7 @@ class View {
     this.ticker = setInterval(() => this.tick(), 500);
     this.drawPoster();
     this.say("", "Connecting…");
+    this.probe = typeof Probe === "undefined" ? null : new Probe(this); // see probe.js
     this.hello();
   }
 
@@ -325,6 +363,7 @@ class View {
       ice: () => this.welcomed && (this.welcomed.ice = message.ice),
       again: () => this.again(),
       status: () => this.status(message),
+      clock: () => this.probe?.answered?.(message.at),
       result: () => this.result(message),
     }[message.type];
     act?.();
@@ -350,6 +389,7 @@ class View {
   tryDirect() {
     this.direct?.close();
     this.direct = null;
+    if (this.probe?.only()) return;
     if (!globalThis.RTCPeerConnection) {
       this.state.reason = "this browser has no WebRTC";
       return;
@@ -400,6 +440,7 @@ class View {
     this.ui.poster.hidden = true;
     this.ui.root.dataset.frames = state.total;
     this.drawResults(pts);
+    this.probe?.picture(path, frame);
   }
 
   // The figures, twice a second.
@@ -422,6 +463,7 @@ class View {
     this.guard(now);
     this.explain(now, mine, direct);
     this.figures(direct);
+    this.hops({ before: age, way, browser: spent }, state.delay);
     if (this.welcomed && now - (this.told ?? 0) > 1000) {
       this.told = now;
       const figures = { path: this.path, fps: state.fps, delay: state.delay ?? null, parts: { before: age ?? null, way: way ?? null, browser: spent }, ...direct };
@@ -447,6 +489,7 @@ class View {
 
   explain(now, mine, direct) {
     const { state } = this;
+    if (this.probe?.said) return this.say(this.path, this.probe.said);
     if (state.ended) return this.say("", "The pipeline has ended.");
     if (state.paused) return this.say(this.path, "Paused.");
     if (this.heard && now - this.heard > 5000 && now - state.came > 5000) return this.say("", "The kernel does not answer.");
@@ -508,6 +551,31 @@ class View {
     this.ui.status.replaceChildren(...made);
   }
 
+  // Per node how long an item takes there, and how this view's delay comes about; rows are made only while they are shown.
+  hops(parts, delay) {
+    const { hops: rows, bottleneck } = this.state.status ?? {};
+    const { ui } = this;
+    ui.hops.hidden = !rows?.length;
+    if (!rows?.length) return;
+    const slowest = rows.find((row) => row.node === bottleneck);
+    const pace = !slowest ? "Time per node" : slowest === rows[0] ? `The pipeline keeps up with ${bottleneck}` : `${bottleneck} sets the pace: busy ${percent(slowest.load)}`;
+    if (ui.pace.textContent !== pace) ui.pace.textContent = pace;
+    if (!ui.hops.open) return;
+    const row = (name, cells, kind = "") =>
+      element("tr", { class: kind }, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell)));
+    const head = ["node", "p50 ms", "p95 ms", "busy", "drops"].map((name) => element("th", { scope: "col" }, name));
+    const made = [element("tr", {}, ...head)];
+    for (const { node, p50, p95, load, drops, parts: inside } of rows) {
+      made.push(row(node, [short(p50), short(p95), percent(load), String(drops)], node === bottleneck ? "avlab-slowest" : ""));
+      for (const [name, middle, most] of inside) made.push(row(name, [short(middle), short(most), "", ""], "avlab-part"));
+    }
+    made.push(row("source to screen", [short(delay), "", "", ""]));
+    for (const [name, part] of Object.entries({ "until sent": parts.before, "on the way": parts.way, "in the browser": parts.browser })) {
+      made.push(row(name, [short(part), "", "", ""], "avlab-part"));
+    }
+    ui.table.replaceChildren(element("caption", {}, "Milliseconds per item"), ...made);
+  }
+
   visibility(force = false) {
     const shown = this.looking();
     if (this.welcomed && (force || shown !== this.wasShown)) {
@@ -518,7 +586,7 @@ class View {
   }
 
   wantsSound() {
-    return !this.ui.video.muted && this.path !== "direct";
+    return (!this.ui.video.muted || this.probe?.listening) && this.path !== "direct";
   }
 
   hush() {
@@ -662,6 +730,15 @@ function plot(values) {
   line.setAttribute("points", points);
   picture.append(line);
   return picture;
+}
+
+function short(milliseconds) {
+  if (!Number.isFinite(milliseconds)) return "–";
+  return milliseconds < 1 ? milliseconds.toFixed(2) : milliseconds < 100 ? milliseconds.toFixed(1) : milliseconds.toFixed(0);
+}
+
+function percent(share) {
+  return `${(share * 100).toFixed(0)} %`;
 }
 
 function lower(text) {
