@@ -10,9 +10,18 @@ from typing import Any
 
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import (
+    MediaStreamTrack,
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import is_rtcp
+
+from avlab.media.rtc.tap import negotiate_repair
 
 RATE, BLOCK = 48000, 960
 FLASH = Fraction(1)  # seconds from flash to flash, each with a beep
@@ -119,10 +128,13 @@ class Network:
             return
 
 
-async def connect(sender: Any, receiver: Any, forth: Network, back: Network) -> None:
-    """Describe and connect two peers through a network each way."""
+async def connect(sender: Any, receiver: Any, forth: Network, back: Network, repair: bool = True) -> None:
+    """Describe and connect two peers through a network each way. Without ``repair`` the sender does not agree to NACK for Opus."""
     await sender.setLocalDescription(await sender.createOffer())
-    await receiver.setRemoteDescription(RTCSessionDescription(sender.localDescription.sdp, "offer"))
+    offer = sender.localDescription.sdp
+    if not repair:
+        offer = offer.replace("a=rtcp-fb:96 nack\r\n", "")
+    await receiver.setRemoteDescription(RTCSessionDescription(offer, "offer"))
     answer = await receiver.createAnswer()
     for connection, network in ((sender, forth), (receiver, back)):
         for transport in {each.receiver.transport.transport for each in connection.getTransceivers()}:
@@ -134,7 +146,9 @@ async def connect(sender: Any, receiver: Any, forth: Network, back: Network) -> 
 @asynccontextmanager
 async def peers(*, audio: bool = True, video: bool = True, codec: str = "VP8") -> AsyncIterator[tuple[Any, Any]]:
     """A sending and a receiving connection, not connected yet: `connect` them."""
-    sender, receiver = (RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2))
+    negotiate_repair()
+    policy = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+    sender, receiver = RTCPeerConnection(policy), RTCPeerConnection(policy)
     start = Start()
     if audio:
         sender.addTrack(Beeps(start))

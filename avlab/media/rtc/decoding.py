@@ -49,6 +49,11 @@ class Decoding:
         self._jobs.send(encoded)
         return True
 
+    def finish(self) -> None:
+        """Decode what waits, then end the thread; blocks until it has."""
+        self._jobs.close()
+        self._thread.join(2.0)
+
     def close(self) -> None:
         """Drop what waits and end the thread, after the frame that it works on. Idempotent."""
         self._taken.close()

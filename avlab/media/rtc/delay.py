@@ -26,12 +26,16 @@ class Delay:
         self._value: float | None = None
         self._at = 0.0
         self._jitter = 0.0
+        self._last: float | None = None
 
-    def add(self, transit: float, arrival: float) -> None:
-        """A packet (or a picture made whole): arrival minus media time, and arrival, in seconds."""
-        if self._newest:
-            # RFC 3550, 6.4.1
-            self._jitter += (abs(transit - self._newest[-1]) - self._jitter) / 16
+    def add(self, transit: float, arrival: float, again: bool = False) -> None:
+        """A packet (or a picture made whole): arrival minus media time, and arrival, in seconds. ``again``: sent again after a
+        loss; its lateness is to be waited for, but is no jitter."""
+        if not again:
+            if self._last is not None:
+                # RFC 3550, 6.4.1
+                self._jitter += (abs(transit - self._last) - self._jitter) / 16
+            self._last = transit
         self._newest.append(transit)
         insort(self._sorted, transit)
         if len(self._newest) > self._window:
@@ -51,6 +55,8 @@ class Delay:
         """The track's time was moved later by so much."""
         self._newest = deque(transit - seconds for transit in self._newest)
         self._sorted = [transit - seconds for transit in self._sorted]
+        if self._last is not None:
+            self._last -= seconds
         if self._value is not None:
             self._value -= seconds
 
@@ -60,9 +66,14 @@ class Delay:
         return self._value
 
     @property
+    def fastest(self) -> float:
+        """Arrival minus media time of the fastest packets, in seconds; 0 before the first."""
+        return self._sorted[0] if self._sorted else 0.0
+
+    @property
     def added(self) -> float:
         """Seconds that the fastest packets are held back."""
-        return 0.0 if self._value is None else self._value - self._sorted[0]
+        return 0.0 if self._value is None else self._value - self.fastest
 
     @property
     def jitter(self) -> float:

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from avlab.media.rtc.delay import Delay
+from avlab.media.rtc.repair import REACH, Repairs
 
 CONCEALED = 0.2
 """Seconds of lost sound in a row that are concealed; what is missing beyond is a gap in the times."""
@@ -50,7 +51,8 @@ class Encoded:
 @dataclass(slots=True)
 class Counts:
     """Packets of a track since its beginning. ``lost`` never came; ``late`` came after their time; ``concealed`` frames were
-    made up, ``played`` ones were real; ``skipped`` times is a number of holes too long to conceal."""
+    made up, ``played`` ones were real; ``skipped`` times is a number of holes too long to conceal. ``requests``: how often a
+    missing packet was asked for; ``repaired``: packets of sound that came after that."""
 
     received: int = 0
     lost: int = 0
@@ -60,6 +62,7 @@ class Counts:
     concealed: int = 0
     skipped: int = 0
     requests: int = 0
+    repaired: int = 0
 
 
 @dataclass(slots=True)
@@ -104,6 +107,10 @@ class AudioBuffer:
         self.delay = delay or Delay()
         self.hold: float | None = None
         """Seconds from an item's time to its release if that is later than the buffer's own delay (lips)."""
+        self.repairs: Repairs | None = None
+        """Asks for what is missing, where the sender has agreed to send it again."""
+        self.ended = False
+        """Whether the sender has said that no more comes: after the last packet nothing is concealed then."""
         self._rate = rate
         self._arrivals = Arrivals(self.counts)
         self._waiting: list[Packet] = []
@@ -114,8 +121,10 @@ class AudioBuffer:
     def add(self, packet: Packet) -> None:
         """A packet has arrived."""
         if not self._arrivals.add(packet):
+            if self.repairs is not None and (transit := self.repairs.resolve(packet.sequence)) is not None:
+                self.delay.add(transit, packet.arrival)
             return
-        self.delay.add(packet.arrival - packet.ticks / self._rate, packet.arrival)
+        self._note_transit(packet)
         if packet.ticks < (0 if self._next is None else self._next - packet.duration // 2):
             self.counts.late += 1
             return
@@ -125,18 +134,49 @@ class AudioBuffer:
             self._skip_to(self._waiting[1])
             del self._waiting[0]
 
+    def _note_transit(self, packet: Packet) -> None:
+        transit, repairs = packet.arrival - packet.ticks / self._rate, self.repairs
+        repaired = repairs is not None and repairs.came(packet, self.delay.jitter)
+        self.counts.repaired += repaired
+        if repairs is not None and repaired and transit > self.delay.fastest + REACH:
+            repairs.doubt(packet.sequence, transit)
+        else:
+            self.delay.add(transit, packet.arrival, repaired)
+
+    def missing(self, now: float) -> list[int]:
+        """Sequence numbers (not wrapped) to ask for again now: what may come before its time, or so little after it that the
+        delay can rise to it."""
+        if self.repairs is None:
+            return []
+        wanted = self.repairs.missing(now, self._deadline)
+        self.counts.requests += len(wanted)
+        return wanted
+
+    def _deadline(self, ticks: int) -> float:
+        return max(self._release(ticks), ticks / self._rate + self.delay.fastest + REACH)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to be given yet."""
+        return bool(self._waiting)
+
     def pop(self, now: float) -> list[Encoded]:
         """The frames whose time has come by ``now``, in order and without overlap."""
         out: list[Encoded] = []
-        while (due := self.due()) is not None and due <= now:
+        while (due := self._plays()) is not None and due <= now:
             out += self._step()
         return out
 
     def due(self) -> float | None:
-        """When `pop` will have something to do, or None until a packet arrives."""
+        """When `pop` or `missing` will have something to do, or None until a packet arrives."""
+        asks = None if self.repairs is None else self.repairs.due()
+        plays = self._plays()
+        return min((time for time in (asks, plays) if time is not None), default=None)
+
+    def _plays(self) -> float | None:
         if self._next is None:
             return self._release(self._waiting[0].ticks) if self._waiting else None
-        if not self._waiting and not self._can_conceal():
+        if not self._waiting and (self.ended or not self._can_conceal()):
             return None
         return self._release(self._next)
 

@@ -15,7 +15,8 @@ from avlab.core.item import Item, Stamp
 from avlab.media.rtc.decoding import Decoding, duration
 from avlab.media.rtc.jitter import AudioBuffer, Counts, Encoded, Packet
 from avlab.media.rtc.pictures import VideoBuffer
-from avlab.media.rtc.tap import Tap, begins_key
+from avlab.media.rtc.repair import Repairs
+from avlab.media.rtc.tap import Tap, begins_key, sends_again
 from avlab.media.rtc.timeline import Origin, Timeline
 
 
@@ -62,6 +63,7 @@ class Lane:
         self._woken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ssrc, self._number, self._overrun = 0, 0, 0
+        self._ending = False
         self._arrived: float | None = None
         self._lateness: deque[float] = deque(maxlen=32)
 
@@ -81,6 +83,8 @@ class Lane:
         if place is None:
             return
         self._ssrc, self._arrived = packet.ssrc, arrival
+        if isinstance(self.buffer, AudioBuffer) and sends_again(codec) != (self.buffer.repairs is not None):
+            self.buffer.repairs = Repairs() if sends_again(codec) else None
         sound = self.kind == "audio"
         try:
             length = duration(codec, packet._data) if sound else 0
@@ -111,15 +115,26 @@ class Lane:
         self._decoding = Decoding(self.name, rate, self._decoded, self._failed)
 
     async def run(self) -> None:
-        """Hand frames to the decoder, each at its time, and ask the sender for what is missing; until cancelled."""
+        """Hand frames to the decoder, each at its time, and ask the sender for what is missing; until `end`, or cancelled."""
         while True:
             self._woken.clear()
             wait = await self._step()
+            if self._ending and not (self.buffer is not None and self.buffer.waiting):
+                break
             try:
                 async with asyncio.timeout(wait):
                     await self._woken.wait()
             except TimeoutError:
                 continue
+        if self._decoding is not None:
+            await asyncio.to_thread(self._decoding.finish)
+
+    def end(self) -> None:
+        """No more comes: `run` ends when all that is there has been handed out, each frame at its time, and decoded."""
+        self._ending = True
+        if isinstance(self.buffer, AudioBuffer):
+            self.buffer.ended = True
+        self._woken.set()
 
     async def _step(self) -> float | None:
         """Do what is due; seconds until the next time, or None until a packet comes."""
@@ -131,11 +146,11 @@ class Lane:
             if not self._decoding.put(encoded):
                 self._overrun += 1
                 self._lose()
-        if isinstance(self.buffer, VideoBuffer) and self.tap is not None:
-            if self.buffer.wants_key(now):
-                await self.tap.ask_for_key(self._ssrc)
-            if missing := self.buffer.missing(now):
-                await self.tap.ask_again(self._ssrc, missing)
+        key, missing = isinstance(self.buffer, VideoBuffer) and self.buffer.wants_key(now), self.buffer.missing(now)
+        if self.tap is not None and key:
+            await self.tap.ask_for_key(self._ssrc)
+        if self.tap is not None and missing:
+            await self.tap.ask_again(self._ssrc, missing)
         due = self.buffer.due()
         return None if due is None else max(0.0, due - self.now())
 

@@ -79,6 +79,11 @@ class VideoBuffer:
             out.append(self._take(*whole))
         return out
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a whole picture to be given yet."""
+        return self._next_whole() is not None
+
     def _release(self, whole: tuple[int, int]) -> float:
         if self.hold is None:
             return self._packets[whole[1]].arrival

@@ -95,15 +95,21 @@ class Receiver:
             lane = self._lanes[name] = Lane(
                 name, kind, self._origin, self._clock, self._sender.send, self._align, self._pace
             )
-            self._running[lane] = asyncio.create_task(lane.run(), name=f"avlab:{name}")
+            running = self._running[lane] = asyncio.create_task(lane.run(), name=f"avlab:{name}")
+            running.add_done_callback(lambda _: self._drained(lane))
         lane.tap = Tap(receiver, lane.packet, lane.report)
         ended = asyncio.create_task(lane.tap.ended(), name=f"avlab:end of {name}")
         self._live.add(ended)
-        ended.add_done_callback(self._ended)
+        ended.add_done_callback(lambda task: self._ended(task, lane))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None], lane: Lane) -> None:
         self._live.discard(task)
-        if not self._live and not task.cancelled() and not self._lasting:
+        if not task.cancelled() and not self._lasting:
+            lane.end()
+
+    def _drained(self, lane: Lane) -> None:
+        self._running.pop(lane, None)
+        if not self._running:
             self._sender.close()
 
     def _align(self) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import aiortc
 from aiortc import RTCRtpReceiver
+from aiortc.codecs import CODECS as KNOWN
 from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.mediastreams import MediaStreamError
+from aiortc.rtcrtpparameters import RTCRtcpFeedback
 from aiortc.rtp import RtcpSrPacket
 
 from avlab.core.errors import MediaError
@@ -23,6 +25,24 @@ METHODS = ("_handle_rtcp_packet", "_send_rtcp_pli", "_send_rtcp_nack")
 
 OnPacket = Callable[[Any, Any], None]
 OnReport = Callable[[int, int, int], None]
+
+
+NACK = RTCRtcpFeedback(type="nack")
+
+
+def negotiate_repair() -> None:
+    """Let the descriptions of this process agree that lost Opus packets are sent again when asked for (``a=rtcp-fb:… nack``).
+
+    aiortc's sender does so anyway, but its table of codecs, the only place to say it, has that for video alone. Idempotent.
+    """
+    for codec in KNOWN["audio"]:
+        if codec.name == "opus" and NACK not in codec.rtcpFeedback:
+            codec.rtcpFeedback.append(NACK)
+
+
+def sends_again(codec: Any) -> bool:
+    """Whether the sender has agreed to send again what is lost."""
+    return NACK in codec.rtcpFeedback
 
 
 class Tap:
