@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.sdp import candidate_from_sdp
 
 from avlab.core.errors import ConfigError, ConnectError, MediaError
 from avlab.media.rtc.policy import MAX_CANDIDATES, clean, servers, usable, with_bitrate
 from avlab.media.rtc.relay import Choice, choose, stun_of
+from avlab.media.rtc.tap import negotiate_repair
 from avlab.media.rtc.turn import IceServers, current
 
 CLOSING = 0.5  # seconds
@@ -37,7 +38,9 @@ class Peer:
     ) -> None:
         if not callable(ice_servers):
             servers(ice_servers)
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))  # without a list, aiortc asks a public one
+        negotiate_repair()
+        # Without a list of servers, aiortc asks a public one; with less bundling it loses the second track of a kind.
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._servers = ice_servers
         self._relays: Choice | None = None
         self._loopback, self._bitrate, self._trickled = loopback, bitrate, 0
