@@ -1,7 +1,7 @@
 """BrowserSource: the media side of a camera, microphone or screen that a person shares in a browser.
 
 It talks to the browser's side in messages, over whatever carries them. From the browser: hello, offer, candidate, here, stop,
-bye. To it: welcome, answer, refused, again, over, status. The browser makes the offers; each one takes the place of the one
+bye. To it: welcome, ice, answer, refused, again, over, status. The browser makes the offers; each one takes the place of the one
 before, and the items go on where they were.
 """
 
@@ -11,20 +11,22 @@ import asyncio
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
 import av
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError, MediaError
+from avlab.core.errors import AvlabError, ConfigError, MediaError
 from avlab.core.item import Item
 from avlab.media.chain import option_text
 from avlab.media.graph import FilterGraph
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.receive import Mode, Receiver, ReceiverStatistics
 from avlab.media.rtc.reconnect import LOST, STALLED, Silence
+from avlab.media.rtc.turn import IceServers, current
 from avlab.media.rtc.view import Swift
 from avlab.media.runtime import MediaRuntime
 
@@ -53,7 +55,7 @@ class BrowserSource:
         send: Send,
         ask: Mapping[str, Any],
         *,
-        ice_servers: Sequence[Mapping[str, Any]] = (),
+        ice_servers: IceServers = (),
         sync: Mode = "low-latency",
         patience: float = 60.0,
         left: Callable[[], None] = lambda: None,
@@ -62,7 +64,7 @@ class BrowserSource:
     ) -> None:
         self.name = uuid.uuid4().hex
         self._send, self._ask, self._left = send, dict(ask), left
-        self._servers, self._sync, self._patience = [dict(s) for s in ice_servers], sync, patience
+        self._servers, self._sync, self._patience = ice_servers, sync, patience
         self._runtime, self._clock = runtime or MediaRuntime.default(), clock
         self._views: set[str] = set()
         self.seen = False
@@ -167,7 +169,7 @@ class BrowserSource:
     async def _received(self, kind: str, view: str, message: Mapping[str, Any]) -> None:
         self._alive = self._clock()
         if kind == "hello":
-            self._hello(view)
+            await self._hello(view)
         elif kind == "bye":
             self._bye(view, bool(message.get("removed")))
         elif view not in self._views:
@@ -179,14 +181,19 @@ class BrowserSource:
         elif kind == "stop" and view == self._view:
             await self._end("Stopped.")
 
-    def _hello(self, view: str) -> None:
+    async def _hello(self, view: str) -> None:
         if view not in self._views and len(self._views) >= MOST:
             self._send({"type": "refused", "view": view, "reason": f"{MOST} views of it are open: close one."})
+            return
+        try:
+            ice = await current(self._servers)
+        except ConfigError as error:
+            self._send({"type": "refused", "view": view, "reason": str(error)})
             return
         self._views.add(view)
         self.seen = True
         self._seen.set()
-        welcome = {"source": self.name, "ice": self._servers, "ask": self._ask, "bit_rate": self._bit_rate[0] * 1600}
+        welcome = {"source": self.name, "ice": ice, "ask": self._ask, "bit_rate": self._bit_rate[0] * 1600}
         self._send({**self._status(), "type": "welcome", "view": view, **welcome})
 
     def _bye(self, view: str, removed: bool) -> None:
@@ -232,6 +239,9 @@ class BrowserSource:
                 self._over("Another view has taken over.", former)
             if old is not None:
                 await old.close()
+        if callable(self._servers):  # by the next time, these credentials may have run out
+            with suppress(ConfigError):
+                self._send({"type": "ice", "view": view, "ice": await current(self._servers)})
 
     async def _begin(self) -> None:
         await self._end("")

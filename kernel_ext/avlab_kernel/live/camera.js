@@ -343,6 +343,7 @@ class View {
     this.heard = performance.now();
     const act = {
       welcome: () => this.welcome(message),
+      ice: () => this.welcomed && (this.welcomed.ice = message.ice),
       answer: () => this.connection?.number === message.n && this.connection.answered(message.sdp),
       refused: () => this.refused(message),
       again: () => (message.hello ? this.send({ type: "hello" }) : this.connect()),
@@ -557,6 +558,10 @@ class View {
         this.letGo();
         this.problem = "The kernel does not answer: run the cell again.";
       }
+    }
+    if (!this.welcomed && now - this.heard > 2000) {
+      this.heard = now; // the first word may get lost while the kernel is busy with its start
+      this.send({ type: "hello" });
     }
     if (now - (this.pinged ?? 0) > 5000 && this.welcomed && this.status?.wanted) {
       this.pinged = now;
