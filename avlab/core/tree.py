@@ -7,6 +7,7 @@ own (arrays, frames) keep their buffers. Nesting is bounded (64).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from avlab.core.message import Buffer
 
 MAX_DEPTH = 64
 MAX_META = 64 << 20
+MAX_PARTS = 1 << 21
+"""Values within one value: each costs its reader some 70 bytes, however short it is on the wire."""
 SHORT = 2 << 10
 PLAIN = (type(None), bool, int, float, str)
 CONTAINERS = (list, tuple, dict, set, frozenset, complex)
@@ -76,10 +79,10 @@ class Values:
     def decode(self, codec: str, meta: bytes, buffers: Sequence[Buffer]) -> Any:
         """The value. Raises CodecError; never runs code of the value unless unpickling was allowed."""
         if codec == "json":
-            value = _parse(meta if meta else bytes(buffers[-1]) if buffers else b"")
-            if type(value) not in PLAIN:
+            text = meta if meta else bytes(buffers[-1]) if buffers else b""
+            if _CONTAINER.match(text):
                 raise CodecError("codec 'json' is for one plain value, not for a container")
-            return value
+            return _parse(text)
         if codec == "bytes":
             if len(buffers) != 1:
                 raise CodecError("codec 'bytes' needs one buffer")
@@ -97,6 +100,7 @@ class Values:
         if codec == "tree":
             try:
                 text = meta if meta else bytes(views.pop())
+                _check_parts(text)
                 return self._grow(_parse(text), _Leaves(views), 0)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
                 raise CodecError(f"codec 'tree': {error}") from error
@@ -204,14 +208,30 @@ def _as_json(codec: str, value: Any, buffers: list[Buffer]) -> tuple[str, bytes,
         text = _dumps(value).encode()
     except ValueError as error:  # integers of thousands of digits
         raise CodecError(f"a value cannot be written as JSON: {error}") from None
+    if codec == "tree":
+        _check_parts(text)
     return (codec, text, buffers) if len(text) <= SHORT else (codec, b"", [*buffers, text])
+
+
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_CONTAINER = re.compile(rb"[ \t\r\n]*[\[{]")
+
+
+def _check_parts(text: bytes) -> None:
+    """Raise CodecError for JSON of more than MAX_PARTS values."""
+    if len(text) > MAX_PARTS and _parts(text) > MAX_PARTS and _parts(_TEXT.sub(b"", text)) > MAX_PARTS:
+        raise CodecError(f"a value of more than {MAX_PARTS} parts cannot travel: send it as an array or as bytes")
+
+
+def _parts(text: bytes) -> int:
+    return sum(map(text.count, (b",", b"[", b"{")))
 
 
 def _parse(meta: bytes) -> Any:
     if len(meta) > MAX_META:
         raise CodecError(f"{len(meta)} bytes of metadata; the limit is {MAX_META}")
     try:
-        return json.loads(meta)
+        return json.loads(meta.decode())  # of bytes it would take UTF-16 too, in which parts cannot be counted
     except (ValueError, RecursionError) as error:
         raise CodecError(f"metadata is not JSON: {error}") from error
 

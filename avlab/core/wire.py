@@ -44,6 +44,7 @@ from avlab.core.message import (
 MAX_HEADER = 1 << 20
 MAX_MESSAGE = MAX_ITEM + MAX_HEADER
 MAX_BUFFERS = 1 << 16
+MAX_ENTRIES = 1 << 14  # of each list in a bundle
 """Of one item: a reader makes an object for each, which is larger than the few bytes that announce it."""
 _BATCH_TAG, _PAYLOAD_TAG, _ITEM_FIELD = 0x0A, 0x7A, 3
 _LARGE = (_ITEM_FIELD, 6, 11)  # items, logs (pictures), blobs
@@ -350,6 +351,8 @@ def _from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
 
 
 def _bundle(proto: Any) -> Bundle:
+    if max(len(proto.files), len(proto.sources), len(proto.requirements)) > MAX_ENTRIES:
+        raise CodecError(f"a bundle with more than {MAX_ENTRIES} files, sources or requirements")
     values = {f.name: getattr(proto, f.name) for f in fields(Bundle)}
     values["kind"] = BundleKind(proto.kind)
     values["files"] = [File(f.path, f.blob, f.size, f.module) for f in proto.files]

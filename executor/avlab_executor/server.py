@@ -86,7 +86,8 @@ class Server:
 
     def _bind(self) -> int:
         c = self._config
-        address = f"[{c.host}]:{c.port}" if ":" in c.host else f"{c.host}:{c.port}"
+        host = "127.0.0.1" if c.host == "localhost" else c.host  # gRPC might listen on ::1 only
+        address = f"[{host}]:{c.port}" if ":" in host else f"{host}:{c.port}"
         try:
             if c.certificate:
                 credentials = grpc.ssl_server_credentials([(c.key, c.certificate)])

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -400,6 +401,21 @@ def test_put_blobs_names_what_is_complete(channel) -> None:
     packed = bundle.pack(far.twice)
     request = encode_batch(Blob(name, data, 0, len(data)) for name, data in packed.blobs.items())
     assert set(decode_names(call(channel, "PutBlobs", request))) == set(packed.blobs)
+
+
+def test_blobs_that_are_refused_are_denied(executor) -> None:
+    packed = bundle.pack(lambda: "a blob that nobody has sent yet")
+    forged = replace(packed, blobs={name: data + b"." for name, data in packed.blobs.items()})
+    with pytest.raises(avlab.Denied, match=r"refuses: blob .*(content|disorder)"):
+        executor.open(forged)
+
+
+def test_localhost_is_reached_by_its_number() -> None:
+    with (
+        Server(ServerConfig(host="localhost", port=0)) as made,
+        avlab.connect(f"grpc://127.0.0.1:{made.port}") as client,
+    ):
+        assert client.describe().wire
 
 
 # What it frees.

@@ -145,6 +145,15 @@ def test_a_sender_refuses_what_the_reader_would(message) -> None:
         wire.encode(message)
 
 
+def test_a_bundle_of_countless_files_is_refused() -> None:
+    message = pb.Open()
+    for _ in range(wire.MAX_ENTRIES + 1):
+        message.bundle.files.add()
+    body = message.SerializeToString()
+    with pytest.raises(CodecError, match="more than 16384 files"):
+        list(wire.decode_batch(delimited(b"\x0a" + wire._varint(len(body)) + body)))
+
+
 @pytest.mark.parametrize(
     "message", [Log("display", bytes(MAX_ITEM)), Blob("name", bytes(MAX_ITEM))], ids=["log", "blob"]
 )

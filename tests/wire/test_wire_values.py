@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from avlab.core.codec import Codec, Registry
 from avlab.core.errors import CodecError
-from avlab.core.tree import MAX_DEPTH, Values, class_name
+from avlab.core.tree import MAX_DEPTH, MAX_PARTS, Values, class_name
 
 Point = namedtuple("Point", "x y")
 
@@ -226,6 +226,33 @@ def test_depth_is_bounded_on_the_way_in(text) -> None:
     for meta, buffers in ((text, []), (b"", [text])):
         with pytest.raises(CodecError):
             Values().decode("tree", meta, buffers)
+
+
+def test_what_would_cost_its_reader_far_more_memory_than_its_bytes_is_refused() -> None:
+    crowd = b'["list"' + b",{}" * (MAX_PARTS + 1) + b"]"
+    tracemalloc.start()
+    try:
+        for codec in ("tree", "json"):
+            for text in (crowd, b" " * 100 + crowd):
+                with pytest.raises(CodecError):
+                    Values().decode(codec, b"", [text])
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(crowd)
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(CodecError, match="more than 2097152 parts"):
+        Values().encode([0] * (MAX_PARTS + 1))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_json_is_utf_8(encoding) -> None:
+    for codec in ("json", "tree"):
+        with pytest.raises(CodecError):
+            Values().decode(codec, '["list",{}]'.encode(encoding), [])
+
+
+def test_commas_of_a_text_are_no_parts() -> None:
+    table = {"table": ',[{"\\' * (MAX_PARTS // 2)}
+    assert through(table) == table
 
 
 def test_values_without_a_codec_are_named() -> None:

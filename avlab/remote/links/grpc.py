@@ -255,12 +255,20 @@ def _open_channel(config: RemoteExecutorConfig) -> grpc.Channel:
     return grpc.insecure_channel(address, OPTIONS)
 
 
+_REFUSED = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+)
+
+
 def _translate(error: Any, url: str) -> AvlabError:
     """gRPC's exceptions stay here."""
     code, details = error.code(), error.details()
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ConnectError(f"no executor answers at {url} ({details}): is `avlab executor serve` running there?")
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED):
+    if code in _REFUSED:
         return Denied(f"the executor at {url} refuses: {details}")
     if code is grpc.StatusCode.CANCELLED:
         return LinkClosed("the link to the executor was closed")
