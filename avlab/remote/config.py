@@ -52,8 +52,10 @@ class RemoteExecutorConfig:
             )
         if self.protocol == "grpc" and not self.host:
             raise ConfigError("protocol 'grpc' needs a host: write for example grpc://127.0.0.1:7411")
-        if not 0 < self.port < 65536:
-            raise ConfigError(f"port {self.port} is not between 1 and 65535")
+        if type(self.port) is not int or not 0 < self.port < 65536:
+            raise ConfigError(f"port {self.port!r} is not a number between 1 and 65535")
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e6:
+            raise ConfigError(f"timeout={self.timeout!r} is not a number of seconds between 0 and 10**6")
         check_token(self.auth or "")
         if self.pip:
             raise ConfigError(

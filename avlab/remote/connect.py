@@ -9,7 +9,7 @@ import threading
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from avlab.core.errors import ConnectError
+from avlab.core.errors import ConfigError, ConnectError
 from avlab.remote.config import RemoteExecutorConfig
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ def connect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any)
     """
     if isinstance(url, RemoteExecutorConfig):
         settings = url
+    elif not isinstance(url, str) and not hasattr(url, "open_channel"):
+        raise ConfigError(
+            f"{url!r} is no address of an executor: use 'local:', 'grpc://host:port' or 'grpcs://host:port'"
+        )
     else:
         own = {k: config.pop(k) for k in list(config) if k in RemoteExecutorConfig.__dataclass_fields__}
         if not isinstance(url, str):

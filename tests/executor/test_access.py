@@ -147,6 +147,21 @@ def test_no_text_shows_a_token_or_a_key(guarded) -> None:
 # Addresses.
 
 
+@pytest.mark.parametrize("address", [None, 7411, b"local:"])
+def test_what_is_no_address_is_refused(address) -> None:
+    with pytest.raises(ConfigError, match="no address of an executor"):
+        avlab.connect(address)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"port": "7411"}, {"port": 0}, {"port": True}, {"timeout": -1}, {"timeout": "1"}, {"timeout": float("nan")}],
+)
+def test_numbers_that_cannot_be_are_refused(options) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        RemoteExecutorConfig(host="127.0.0.1", **options)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "executor.example", "::ffff:0.0.0.0", ""])
 @pytest.mark.parametrize(
     "given", [{}, {"token": TOKEN}, {"certificate": b"c", "key": b"k"}], ids=["neither", "token", "tls"]
