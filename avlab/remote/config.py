@@ -65,6 +65,8 @@ class RemoteExecutorConfig:
     @classmethod
     def from_url(cls, url: str, **fields: Any) -> RemoteExecutorConfig:
         """A config from "local:", "grpc://host:port" or "grpcs://host:port" (TLS); ``fields`` add the rest."""
+        if not isinstance(url, str):
+            raise ConfigError(f"URL {url!r} is no text: use 'local:', 'grpc://host:port' or 'grpcs://host:port'")
         parts = urlsplit(url)
         scheme = parts.scheme
         if scheme in ("local", "inproc") and not parts.netloc and not parts.path:

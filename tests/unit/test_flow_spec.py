@@ -154,6 +154,7 @@ def test_unregistered_nodes():
             r"nodes\[0\]\.tee\[0\] .* must be a list",
         ),
         ({"version": 1, "nodes": [{"tee": [[]], "node": "Blur"}]}, ConfigError, "does not take 'node'"),
+        ({"version": 1, "nodes": [{"node": "Blur", "remote": 5}]}, ConfigError, "URL 5 is no text"),
         ({"version": 1, "nodes": [], "capacity": 0}, ConfigError, "capacity=0"),
         ({"version": 1, "nodes": [], "capacity": "8"}, ConfigError, "capacity='8'"),
     ],

@@ -76,7 +76,8 @@ def chosen(container: Any, path: str, video: bool, audio: bool) -> dict[str, Any
     named = _named(container)
     wanted = {name: s for name, s in named.items() if (video and s.type == "video") or (audio and s.type == "audio")}
     if not wanted:
-        kinds = " or ".join(kind for kind, take in (("video", video), ("audio", audio)) if take) or "anything"
+        kinds = " or ".join(kind for kind, take in (("video", video), ("audio", audio)) if take)
+        kinds = kinds or "track that is left with video=False and audio=False"
         raise MediaError(f"{path!r} has no {kinds}; it holds {', '.join(named) or 'no pictures and no sound'}")
     for name, stream in wanted.items():
         if stream.codec_context is None:
