@@ -246,6 +246,7 @@ class BrowserSource:
     async def _begin(self) -> None:
         await self._end("")
         self._clear()
+        self._loop = asyncio.get_running_loop()
         self._receiver = Receiver(sync=self._sync, lasting=True, clock=self._clock)
         self._alive = self._clock()
         if self._views:
@@ -302,6 +303,8 @@ class BrowserSource:
         self._figures = receiver.statistics()
         Swift.drop(self)
         self._over(reason or "The pipeline has ended.")
+        if self._loop is not asyncio.get_running_loop():
+            return  # the runtime was closed, and what ran on it has ended with its loop
         if ticking is not None and ticking is not asyncio.current_task():
             ticking.cancel()
         await receiver.close()

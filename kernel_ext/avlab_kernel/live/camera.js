@@ -158,7 +158,14 @@ class Capture {
   async choose(kind, deviceId) {
     const before = this.track(kind);
     this.chosen[kind] = deviceId;
-    const stream = await this.open([kind]);
+    let stream;
+    try {
+      stream = await this.open([kind]);
+    } catch (error) {
+      if (error.name !== "NotReadableError" || !before) throw error;
+      before.stop(); // a phone opens one camera at a time
+      stream = await this.open([kind]);
+    }
     const [track] = stream.getTracks();
     track.enabled = before?.enabled ?? true;
     if (before) {
@@ -190,6 +197,7 @@ class Connection {
     this.number = number;
     this.failed = failed;
     this.peer = new RTCPeerConnection({ iceServers: view.welcomed.ice });
+    this.senders = {};
     this.timer = setTimeout(() => this.fail("No direct path to the kernel"), PATIENCE);
     this.start().catch((error) => this.fail(`The browser refused: ${error.message}`));
   }
@@ -207,7 +215,7 @@ class Connection {
         const rank = (codec) => ["video/VP8", "video/H264"].indexOf(codec.mimeType) >>> 0;
         transceiver.setCodecPreferences(codecs.filter((codec) => ["video/VP8", "video/H264", "video/rtx"].includes(codec.mimeType)).sort((a, b) => rank(a) - rank(b)));
       }
-      if (kind === "video") this.sender = transceiver.sender;
+      this.senders[kind] = transceiver.sender;
     }
     peer.onicecandidate = ({ candidate }) => candidate && this.offered && view.send({ type: "candidate", n: this.number, candidate: candidate.toJSON() });
     peer.onconnectionstatechange = () => {
@@ -230,7 +238,8 @@ class Connection {
     try {
       await this.peer.setRemoteDescription({ type: "answer", sdp });
       // Where something must give, pictures are left out rather than made smaller. Browsers without this setting ignore it.
-      await this.sender?.setParameters({ ...this.sender.getParameters(), degradationPreference: "maintain-resolution" }).catch(() => {});
+      const sender = this.senders.video;
+      await sender?.setParameters({ ...sender.getParameters(), degradationPreference: "maintain-resolution" }).catch(() => {});
     } catch (error) {
       this.fail(`The browser refused: ${error.message}`);
     }
@@ -241,7 +250,7 @@ class Connection {
   }
 
   replace(track) {
-    return this.peer.getSenders().find((sender) => sender.track?.kind === track.kind)?.replaceTrack(track);
+    return this.senders[track.kind]?.replaceTrack(track);
   }
 
   async figures() {
