@@ -54,7 +54,8 @@ def test_what_one_pipeline_shows_another_takes(server):
     finally:
         with_sink.stop()
     assert len(enough.numbers) >= 40 and enough.sound > 10
-    assert enough.numbers == sorted(set(enough.numbers))
+    first, *later = enough.numbers  # who comes gets the newest picture at once, and it may be the next one too
+    assert first <= later[0] and later == sorted(set(later))
 
 
 def test_a_source_says_that_nobody_came(server):
