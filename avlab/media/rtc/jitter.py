@@ -136,12 +136,12 @@ class AudioBuffer:
 
     def _note_transit(self, packet: Packet) -> None:
         transit, repairs = packet.arrival - packet.ticks / self._rate, self.repairs
-        repaired = repairs is not None and repairs.came(packet, self.delay.jitter)
-        self.counts.repaired += repaired
-        if repairs is not None and repaired and transit > self.delay.fastest + REACH:
+        asked = 0 if repairs is None else repairs.came(packet, 2 * self.delay.jitter)
+        self.counts.repaired += asked > 0
+        if not asked or transit <= self.delay.fastest + REACH:
+            self.delay.add(transit, packet.arrival, asked > 0)
+        elif repairs is not None and asked == 1:
             repairs.doubt(packet.sequence, transit)
-        else:
-            self.delay.add(transit, packet.arrival, repaired)
 
     def missing(self, now: float) -> list[int]:
         """Sequence numbers (not wrapped) to ask for again now: what may come before its time, or so little after it that the

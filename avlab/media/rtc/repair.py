@@ -51,14 +51,14 @@ class Repairs:
         """Seconds from a request to its packet."""
         return UNKNOWN if self._took is None else self._took
 
-    def came(self, packet: Arrived, patience: float) -> bool:
+    def came(self, packet: Arrived, patience: float) -> int:
         """Note a packet and what is missing before it, to be asked for after ``patience`` seconds: it may only have been
-        overtaken. Whether the packet was asked for."""
+        overtaken. How often the packet was asked for."""
         if packet.segment != self._segment:
             self._missing.clear()
             self._doubtful.clear()
             self._segment, self._sequence, self._ticks = packet.segment, packet.sequence, packet.ticks
-            return False
+            return 0
         entry = self._missing.pop(packet.sequence, None)
         if packet.sequence > self._sequence:
             step = (packet.ticks - self._ticks) / (packet.sequence - self._sequence)
@@ -68,15 +68,15 @@ class Repairs:
             self._sequence, self._ticks = packet.sequence, packet.ticks
             while len(self._missing) > WATCHED:
                 del self._missing[next(iter(self._missing))]
-        if entry is None or not entry.asked:
-            return False
+        if entry is None:
+            return 0
         if entry.asked == 1:
-            took = packet.arrival - entry.first
-            self._took = took if self._took is None else self._took + (took - self._took) / 8
-        return True
+            longer = packet.arrival - entry.first - self.takes
+            self._took = self.takes + longer / (1 if self._took is None else 2 if longer > 0 else 8)
+        return entry.asked
 
     def doubt(self, sequence: int, transit: float) -> None:
-        """A packet that was asked for came too late to wait for such ones, unless it turns out to be the first one sent."""
+        """A packet that was asked for once came too late to wait for such ones, unless it was the one that was sent first."""
         self._doubtful[sequence] = transit
         while len(self._doubtful) > GAP:
             del self._doubtful[next(iter(self._doubtful))]
