@@ -130,3 +130,14 @@ def test_a_view_gets_pictures_while_a_cell_is_busy(front: Front) -> None:
     assert front.wait(busy) == "done"  # 6.x: what the widget says waits for the cell, nothing is lost
     front.more_pictures(20)
     assert front.wait(front.run("run.stop(); preview.shut(); print(run.running)")) == "False"
+
+
+def test_measuring_says_what_to_do_where_a_waiting_cell_is_deaf(front: Front) -> None:
+    measure = "import avlab\navlab.measure_glass_to_glass(1, size=(160, 120), timeout=1)"
+    said = front.wait(front.run(measure))
+    version = front.wait(front.run("import ipykernel; print(ipykernel.__version__)"))
+    if version.startswith("6"):
+        assert "ConfigError: this kernel hears the browser only between cells" in said
+    else:
+        assert "TimedOut: no browser has shown the view within 1 s" in said
+    assert "wait=False" in said

@@ -54,7 +54,7 @@ class Takes:
 
 
 def pictures(count: int, size: tuple[int, int] = SIZE) -> list[Item]:
-    return list(TestSource(size=size, audio=False, duration=count / 30).items())
+    return list(TestSource(size=size, audio=False, duration=Fraction(count, 30)).items())
 
 
 def decoded(coded: list[Coded]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -55,7 +56,7 @@ def live(side: Side) -> Iterator[Live]:
 
 
 def pictures(count: int) -> list[Item]:
-    return list(TestSource(size=SIZE, audio=False, duration=count / 30).items())
+    return list(TestSource(size=SIZE, audio=False, duration=Fraction(count, 30)).items())
 
 
 def hello(live: Live, side: Side, form: str = "h264") -> None:
