@@ -1,0 +1,93 @@
+"""A live view whose kernel's side is in one network and whose browser is in another: run inside the former's namespace.
+
+Arguments: a browser to start, ICE servers as JSON, and the end of the sentence to wait for. Prints what the view says, as JSON.
+"""
+
+import base64
+import json
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+
+import avlab_kernel.live
+from playwright.sync_api import sync_playwright
+
+from avlab.media.rtc.live import Live
+from avlab.media.runtime import MediaRuntime
+from avlab.media.sources.test import TestSource
+
+VIEW = Path(avlab_kernel.live.__file__).with_name("view.js")
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PAGE = """<!doctype html><div id="root" style="width: 640px"></div><script type="module">
+import view from "./view.js";
+let heard = () => {};
+const model = { on: (_, act) => (heard = act), off: () => {}, get: () => "", send: (content) => window.toKernel(content) };
+const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+window.deliver = (messages) => messages.forEach(([message, parts]) => heard(message, parts.map(bytes)));
+view.render({ model, el: document.getElementById("root") });
+</script>"""
+STATE = """() => ({ text: document.querySelector("[data-testid=avlab-path]")?.textContent ?? "",
+  frames: Number(document.querySelector("[data-testid=avlab-preview]")?.dataset.frames ?? 0) })"""
+
+
+def main() -> None:
+    browser, servers, wanted = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+    waiting: queue.Queue = queue.Queue(maxsize=1000)
+    runtime = MediaRuntime()
+    live = Live(lambda *message: waiting.put(message), ice_servers=servers, runtime=runtime, pace=False)
+    live.begin()
+    source = TestSource(size=(320, 180), realtime=True, audio=False)
+    source.open()
+    showing = threading.Thread(target=lambda: [live.put(item) for item in source.items()])
+    showing.start()
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser, args=FLAGS)
+            page = chromium.new_page()
+            page.expose_function("toKernel", live.receive)
+            files = {"/": ("text/html", PAGE), "/view.js": ("text/javascript", VIEW.read_text())}
+
+            def serve(route, request) -> None:
+                kind, body = files.get(request.url.removeprefix("http://localhost"), ("text/plain", ""))
+                route.fulfill(content_type=kind, body=body)
+
+            page.route("http://localhost/**", serve)
+            page.goto("http://localhost/")
+            page.wait_for_function("() => window.deliver")
+            end, reached, state = time.monotonic() + 40, None, {}
+            while time.monotonic() < end:
+                deliver(page, waiting)
+                state = page.evaluate(STATE)
+                if reached is None and state["text"].endswith(wanted):
+                    reached = state["frames"]
+                if reached is not None and state["frames"] > reached + 15:
+                    break
+            moved = reached is not None and state["frames"] > reached + 15
+            print(json.dumps({**state, "moved": moved}))
+            chromium.close()
+    finally:
+        source.close()
+        live.close()
+        showing.join(10)
+        runtime.close()
+
+
+def deliver(page, waiting: queue.Queue) -> None:
+    """Carry what there is to the page, waiting a moment for the first."""
+    messages = []
+    try:
+        messages.append(waiting.get(timeout=0.05))
+        while len(messages) < 50:
+            messages.append(waiting.get_nowait())
+    except queue.Empty:
+        pass
+    coded = [[message, [base64.b64encode(part).decode() for part in parts]] for message, parts in messages]
+    page.evaluate("(messages) => window.deliver(messages)", coded)
+
+
+main()
