@@ -1,7 +1,8 @@
 """Stock aiortc beside avlab's receiver on the same lossy network: ``python tests/rtc/receive_figures.py [seconds]``.
 
 Two peers in one process; flash-and-beep source; what is delivered is measured, not what counters say. audio: share of the time
-for which sound was delivered; gap: longest stretch without; skew: sound delivered later than its picture (median, ms);
+for which sound was delivered; gap: longest stretch without; made up: share of the delivered sound that was concealed, by the
+receiver's own count; added: how long the fastest packets of sound are held back at the end, in ms; skew: sound delivered later than its picture (median, ms);
 frozen: share of the time in pauses of the picture beyond 100 ms.
 """
 
@@ -50,6 +51,7 @@ async def measure(case: tuple[float, float], mode: str, seconds: float) -> dict[
     """One run."""
     forth, back, seen = Network(1, *case), Network(2, *case), {"audio": [], "video": []}
     async with peers() as (sender, there):
+        made_up = added = "-"
         receiver = None if mode == "stock" else Receiver(there, sync=mode)  # type: ignore[arg-type]
         await connect(sender, there, forth, back)
         task = asyncio.create_task(stock(there, seen) if receiver is None else ours(receiver, seen))
@@ -57,11 +59,15 @@ async def measure(case: tuple[float, float], mode: str, seconds: float) -> dict[
         asyncio.get_running_loop().call_later(seconds + WARM, ended.set)
         await ended.wait()
         if receiver is not None:
+            sound = receiver.statistics().tracks["audio"]
+            made_up = f"{sound.counts.concealed / (sound.counts.concealed + sound.counts.played):.1%}"
+            added = f"{1e3 * sound.delay:.0f}"
             await receiver.close()
         else:
             task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    return figures({kind: [one for one in each if one[0] > each[0][0] + WARM] for kind, each in seen.items()})
+    judged = {kind: [one for one in each if one[0] > each[0][0] + WARM] for kind, each in seen.items()}
+    return figures(judged) | {"made up": made_up, "added": added}
 
 
 def figures(seen: dict[str, Seen]) -> dict[str, str]:
@@ -94,14 +100,12 @@ def begins(seen: Seen, is_on: Any) -> list[float]:
 def main() -> None:
     """Print the table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
-    print(f"{'network':10}{'receiver':14}{'audio':>8}{'gap ms':>8}{'skew ms':>9}{'frozen':>8}")
+    columns = ("audio", "gap", "made up", "added", "skew", "frozen")
+    print(f"{'network':10}{'receiver':14}" + "".join(f"{column:>9}" for column in columns))
     for name, case in CASES.items():
         for mode in ("stock", "low-latency", "lips"):
             found = asyncio.run(measure(case, mode, seconds))
-            print(
-                f"{name:10}{mode:14}{found['audio']:>8}{found['gap']:>8}{found['skew']:>9}{found['frozen']:>8}",
-                flush=True,
-            )
+            print(f"{name:10}{mode:14}" + "".join(f"{found[column]:>9}" for column in columns), flush=True)
 
 
 if __name__ == "__main__":
