@@ -25,7 +25,8 @@ class PeerRelay:
     peers must know where to send to, `expose` both. New connections of the same peers may go through the same PeerRelay.
 
     The faults are those of `Faults`; the relays' dice follow from ``seed`` and the order of the addresses. host: where relays listen;
-    by default at the loopback address, which peers on this machine reach. A context manager; `close` ends all relays.
+    by default at the peer's own address if that is one of this machine (a browser whose sockets belong to a network card does
+    not send to the loopback address), else at the loopback address. A context manager; `close` ends all relays.
     """
 
     def __init__(self, *, seed: int | str = 0, host: str = "", **faults: float) -> None:
@@ -116,11 +117,19 @@ class PeerRelay:
                 if self._closed or len(self._relays) >= RELAYS:
                     raise ConfigError("this PeerRelay is closed" if self._closed else f"more than {RELAYS} addresses")
                 made = f"{self._seed}:{len(self._relays)}"
-                relay = self._relays[target] = UdpRelay(target, seed=made, host=self._host)
+                relay = self._relays[target] = self._made(target, made)
                 relay.change(**self._faults)
                 if self._cut:
                     relay.cut()
             return relay
+
+    def _made(self, target: tuple[str, int], seed: str) -> UdpRelay:
+        try:
+            return UdpRelay(target, seed=seed, host=self._host or target[0])
+        except OSError:
+            if self._host:
+                raise
+            return UdpRelay(target, seed=seed)
 
 
 def _rewritten(sdp: str, candidate: Callable[[str], str | None]) -> str:
