@@ -60,6 +60,6 @@ def test_in_two_cells_and_one_that_asks_too_early(notebook: Any) -> None:
 
 def test_without_a_browser_it_says_what_to_do(notebook: Any) -> None:
     notebook.open("nobody.ipynb", ["1"])
-    said = notebook.execute("import avlab\navlab.measure_glass_to_glass(1, wait=False, timeout=0.5).result()")
+    said = notebook.execute("import avlab\nm = avlab.measure_glass_to_glass(1, wait=False, timeout=0.5)\nm.result()")
     assert said.startswith("TimedOut: no browser has shown the view within 0.5 s")
     assert "JupyterLab 4.4" in said and "wait=False" in said

@@ -128,6 +128,8 @@ class Measurement:
         if self._result is None:
             self._wait()
             self._end()
+            if not self._report:
+                raise MediaError("this measurement was ended before it had a result: begin another")
             if self._report.get("step") == "failed":
                 raise MediaError(
                     f"the browser could not measure ({self._report.get('reason')}): try Chromium or Firefox"
