@@ -130,7 +130,9 @@ def test_a_reload_of_the_page_goes_on_with_the_same_run(page: Any, tmp_path: Pat
     assert set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"}
 
 
-def test_another_device_another_size_a_broken_connection_and_a_busy_cell(page: Any, record_property: Any) -> None:
+def test_the_device_opened_again_another_size_a_broken_connection_and_a_busy_cell(
+    page: Any, record_property: Any
+) -> None:
     page.open("changes.ipynb", [SETUP, RUN, BUSY])
     page.run(0)
     page.run(1)
