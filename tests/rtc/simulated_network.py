@@ -1,12 +1,15 @@
 """Packets of sound and pictures through a network that exists only as numbers: no clock, no socket."""
 
 import random
+from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from avlab.media.rtc.delay import in_step
 from avlab.media.rtc.jitter import AudioBuffer, Encoded, Packet
 from avlab.media.rtc.pictures import VideoBuffer
+from avlab.media.rtc.repair import Repairs
 from avlab.media.rtc.timeline import Origin, Timeline, align
 
 BASE = 0.04  # seconds that the fastest packet takes
@@ -16,13 +19,15 @@ SOUND, PICTURE = 48000, 90000
 @dataclass
 class Fault:
     """``loss``: share lost; ``jitter``: seconds, delays are even between 0 and this; ``burst``: every five seconds the line
-    stands still for so long; ``ppm``: how much faster than ours the sender's clock runs; ``lag``: extra seconds of pictures."""
+    stands still for so long; ``ppm``: how much faster than ours the sender's clock runs; ``lag``: extra seconds of pictures;
+    ``trip``: seconds from a request for lost sound to its packet, both of which may be lost; None: it is not sent again."""
 
     loss: float = 0.0
     jitter: float = 0.0
     burst: float = 0.0
     ppm: float = 0.0
     lag: float = 0.0
+    trip: float | None = None
 
 
 @dataclass
@@ -78,7 +83,24 @@ def simulate(fault: Fault, seconds: float = 60, lips: bool = False, seed: int = 
     events = sorted((packet[0], index, packet) for index, (_, packets, _) in enumerate(streams) for packet in packets)
     reported = [0.0, 0.0]
     begins = [chance_start(seed + 1, 1 << 32), chance_start(seed + 11, 1 << 32)]
-    for at, (arrival, index, (_, sequence, timestamp, key, marker)) in enumerate(events):
+    if fault.trip is not None:
+        sound.buffer.repairs = Repairs()
+    chance = random.Random(seed + 20)
+
+    def ask(number: int, now: float) -> None:
+        """Send sound again, by the number that the buffer knows it by."""
+        if chance.random() > fault.loss and chance.random() > fault.loss:
+            later = now + origin.arrival + fault.trip + chance.random() * fault.jitter
+            timestamp = begins[0] + (number - chance_start(seed, 1 << 16)) * 960
+            insort(events, (later, 0, (later, number, timestamp, False, True)), lo=at + 1)
+
+    def end() -> float:
+        """When the next packet arrives."""
+        return (events[at + 1][0] if at + 1 < len(events) else events[at][0] + 1) - origin.arrival
+
+    at = -1
+    while (at := at + 1) < len(events):
+        arrival, index, (_, sequence, timestamp, key, marker) = events[at]
         heard, _, ssrc = streams[index]
         place = heard.line.place(ssrc, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, arrival)
         if place is not None:
@@ -94,19 +116,21 @@ def simulate(fault: Fault, seconds: float = 60, lips: bool = False, seed: int = 
                 picture.buffer.delay.move(shift)
         if lips and None not in (sound.buffer.delay.value, picture.buffer.delay.value):
             sound.buffer.hold, picture.buffer.hold = in_step(sound.buffer.delay.value, picture.buffer.delay.value)
-        end = events[at + 1][0] if at + 1 < len(events) else arrival + 1
-        play([sound, picture], end - origin.arrival)
+        play([sound, picture], end, ask)
     return sound, picture
 
 
-def play(tracks: list[Heard], end: float) -> None:
-    """Let buffers give what is due until ``end``, each thing at its own time."""
+def play(tracks: list[Heard], end: Callable[[], float], ask: Callable[[int, float], None]) -> None:
+    """Let buffers give what is due until ``end()``, each thing at its own time; ``ask`` is told what sound is missing."""
     for heard in tracks:
         last = heard.frames[-1][0] if heard.frames else 0.0
-        while (due := heard.buffer.due()) is not None and due < end:
+        while (due := heard.buffer.due()) is not None and due < end():
             now = max(due, last)
             if isinstance(heard.buffer, VideoBuffer):
                 heard.buffer.missing(now)
                 heard.buffer.wants_key(now)
+            elif heard.buffer.repairs is not None:
+                for number in heard.buffer.missing(now):
+                    ask(number, now)
             heard.frames += [(now, frame) for frame in heard.buffer.pop(now)]
             last = now
