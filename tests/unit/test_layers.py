@@ -23,6 +23,7 @@ LAYERS = {
     "avlab.flow": ("avlab.core", "avlab.flow"),
     "avlab.remote": ("avlab.core", "avlab.remote"),
     "avlab.media": ("avlab.core", "avlab.media"),
+    "avlab.testing": ("avlab.core", "avlab.testing"),
     "avlab.nodes": ("avlab.core", "avlab.flow", "avlab.remote", "avlab.media", "avlab.nodes"),
     "avlab_executor": ("avlab.core", "avlab.remote", "avlab_executor"),
     "avlab_kernel": ("avlab", "avlab.core", "avlab.flow", "avlab.remote", "avlab.media", "avlab_kernel"),
@@ -189,9 +190,7 @@ def test_every_queue_is_bounded() -> None:
 
 
 def test_tracked_files_name_no_machine_and_no_package_index() -> None:
-    banned = re.compile(
-        rb"/wor" rb"k/|/root/|pypi\.org|pythonhosted|npmjs\.(org|com)|index" rb"-url|/opt/py" rb"pi"
-    )
+    banned = re.compile(rb"/wor" rb"k/|/root/|pypi\.org|pythonhosted|npmjs\.(org|com)|index" rb"-url|/opt/py" rb"pi")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     files = [ROOT / name for name in listed.decode().split("\0") if name and name != "tests/unit/test_layers.py"]
     assert files
