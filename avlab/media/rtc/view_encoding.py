@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
 from avlab.core.clock import Clock
@@ -12,18 +13,28 @@ from avlab.core.errors import AvlabError
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder, StillEncoder
 
-if TYPE_CHECKING:
-    from avlab.media.rtc.outgoing import Outgoing
-
 SOUND = "sound"
 """Name of the encoder of sound; those of pictures are called by their form and rung."""
 _SOUND_WAITS = 25  # blocks that may wait for the encoder: half a second
 
 
+class Hub(Protocol):
+    """What an encoder serves: says whether and at how many bits per second it shall encode, takes the result and its figures."""
+
+    clock: Clock
+    counts: Counter[str]
+    level: float
+    problem: str
+
+    def ready(self, lane: str) -> bool: ...
+    def rate(self, rung: int) -> int: ...
+    def give(self, coded: Coded, lane: str | None) -> None: ...
+
+
 class Encoding:
     """The encoder of one rung, or of the sound, on a thread of its own; it takes what is newest."""
 
-    def __init__(self, hub: Outgoing, name: str) -> None:
+    def __init__(self, hub: Hub, name: str) -> None:
         self._hub, self._name = hub, name
         self.key = False
         sound = name == SOUND
