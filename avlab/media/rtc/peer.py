@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.sdp import candidate_from_sdp
 
 from avlab.core.errors import ConfigError, ConnectError, MediaError
@@ -39,8 +39,7 @@ class Peer:
         if not callable(ice_servers):
             servers(ice_servers)
         negotiate_repair()
-        # Without a list of servers, aiortc asks a public one; with less bundling it loses the second track of a kind.
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))  # without a list, aiortc asks a public one
         self._servers = ice_servers
         self._relays: Choice | None = None
         self._loopback, self._bitrate, self._trickled = loopback, bitrate, 0
