@@ -1,4 +1,7 @@
-"""UdpRelay: a bad network on this machine, between two real sockets. No root, no other programs."""
+"""Bad networks on this machine, between two real sockets, and what they did. No root, no other programs.
+
+UdpRelay is here; TcpRelay and check_history can be imported from here too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from typing import Any, Self
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import ConfigError
 from avlab.testing.fate import Fate, Faults
+from avlab.testing.history import History, check_history
+from avlab.testing.tcp import StreamFaults, TcpRelay, TcpStatistics
 
 CLIENTS = 64
 """Most senders that a relay remembers: what others send is lost, and counted."""
@@ -229,3 +234,16 @@ class UdpRelay:
                 except OSError:  # a full buffer, or an address that cannot be reached from here
                     direction.counts["overflowed"] += 1
             return wait / 1e9 if self._late else None
+
+
+__all__ = [
+    "DirectionStatistics",
+    "Faults",
+    "History",
+    "RelayStatistics",
+    "StreamFaults",
+    "TcpRelay",
+    "TcpStatistics",
+    "UdpRelay",
+    "check_history",
+]
