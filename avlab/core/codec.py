@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from avlab.core.arriving import Arriving, whole
 from avlab.core.errors import CodecError
-from avlab.core.message import Buffer
+from avlab.core.message import Buffer, Received
 
 Encoded = tuple[str, bytes, Sequence[Buffer]]
 Encode = Callable[[Any], tuple[bytes, Sequence[Buffer]]]
-Decode = Callable[[bytes, Sequence[memoryview]], Any]
+Decode = Callable[[bytes, Sequence[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,15 @@ class Codec:
     ``encode(value)`` gives metadata (JSON bytes by custom, at most 64 kB) and buffers, which may be views of the value's own
     memory. ``decode(meta, buffers)`` gives a value that owns its memory: it copies, because the buffers are used again, and
     it validates sizes, shapes and types before it allocates. It raises CodecError (ValueError, KeyError and TypeError
-    count as such) for anything that ``encode`` could not have made.
+    count as such) for anything that ``encode`` could not have made. Its buffers are memoryviews; of a codec that
+    ``follows`` they may also be `Arriving`, to be copied by `avlab.core.arriving.copy`.
     """
 
     name: str
     types: tuple[type, ...]
     encode: Encode
     decode: Decode
+    follows: bool = False
 
 
 class Registry:
@@ -76,7 +79,7 @@ class Registry:
         meta, buffers = codec.encode(value)
         return codec.name, meta, buffers
 
-    def decode(self, name: str, meta: bytes, buffers: Sequence[Buffer]) -> Any:
+    def decode(self, name: str, meta: bytes, buffers: Sequence[Received]) -> Any:
         """The value; it owns its memory. Raises CodecError naming the codec."""
         codec = self._by_name.get(name)
         if codec is None:
@@ -85,7 +88,7 @@ class Registry:
             if codec is None:
                 raise CodecError(f"unknown codec {name[:80]!r}: is the package that registers it installed here?")
         try:
-            return codec.decode(meta, [b if isinstance(b, memoryview) else memoryview(b) for b in buffers])
+            return codec.decode(meta, [b if codec.follows and isinstance(b, Arriving) else whole(b) for b in buffers])
         except CodecError:
             raise
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from avlab.core.arriving import Arriving
 from avlab.core.item import MILLISECONDS
 
 WIRE_VERSION = 1
@@ -14,6 +15,8 @@ MAX_ITEM = 64 << 20
 """Largest payload of one item, in bytes: 64 MiB."""
 
 Buffer = bytes | bytearray | memoryview
+Received = Buffer | Arriving
+"""What a link hands out: on the local link a large buffer may still be on its way."""
 
 
 class BundleKind(enum.IntEnum):
@@ -135,7 +138,7 @@ class ItemMessage:
     method: str = ""
     codec: str = ""
     meta: bytes = b""
-    buffers: Sequence[Buffer] = ()
+    buffers: Sequence[Received] = ()
     pts: int | None = None
     time_base: Fraction = MILLISECONDS
     track: str = ""

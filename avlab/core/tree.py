@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from avlab.core.arriving import whole
 from avlab.core.codec import Codec, Registry
 from avlab.core.codec import registry as process_registry
 from avlab.core.errors import CodecError
-from avlab.core.message import Buffer
+from avlab.core.message import Buffer, Received
 
 MAX_DEPTH = 64
 MAX_META = 64 << 20
@@ -76,19 +77,19 @@ class Values:
                 return "pickle", b"", (data, *out_of_band)
         return self._registry.encode(value)
 
-    def decode(self, codec: str, meta: bytes, buffers: Sequence[Buffer]) -> Any:
+    def decode(self, codec: str, meta: bytes, buffers: Sequence[Received]) -> Any:
         """The value. Raises CodecError; never runs code of the value unless unpickling was allowed."""
         if codec == "json":
-            text = meta if meta else bytes(buffers[-1]) if buffers else b""
+            text = meta if meta else bytes(whole(buffers[-1])) if buffers else b""
             if _CONTAINER.match(text):
                 raise CodecError("codec 'json' is for one plain value, not for a container")
             return _parse(text)
         if codec == "bytes":
             if len(buffers) != 1:
                 raise CodecError("codec 'bytes' needs one buffer")
-            return bytes(buffers[0])
-        views = [b if isinstance(b, memoryview) else memoryview(b) for b in buffers]
+            return bytes(whole(buffers[0]))
         if codec == "pickle":
+            views = [whole(b) for b in buffers]
             if self._unpickle is None:
                 raise CodecError(
                     "the worker answered with a pickled object, which is not loaded outside of a sandbox: return plain "
@@ -99,12 +100,12 @@ class Values:
             return self._unpickle(bytes(views[0]), views[1:])
         if codec == "tree":
             try:
-                text = meta if meta else bytes(views.pop())
+                text = meta if meta else bytes(whole(buffers[-1]))
                 _check_parts(text)
-                return self._grow(_parse(text), _Leaves(views), 0)
+                return self._grow(_parse(text), _Leaves(buffers if meta else buffers[:-1]), 0)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
                 raise CodecError(f"codec 'tree': {error}") from error
-        return self._registry.decode(codec, meta, views)
+        return self._registry.decode(codec, meta, buffers)
 
     def _shrink(self, value: Any, buffers: list[Buffer], depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -178,10 +179,10 @@ class Values:
 class _Leaves:
     """The buffers of a tree. Each is taken once, in order: a few bytes that name one many times must not fill memory."""
 
-    def __init__(self, views: Sequence[memoryview]) -> None:
+    def __init__(self, views: Sequence[Received]) -> None:
         self._views, self._taken = views, 0
 
-    def take(self, start: int, count: int) -> Sequence[memoryview]:
+    def take(self, start: int, count: int) -> Sequence[Received]:
         if start != self._taken or not 0 <= count <= len(self._views) - start:
             raise CodecError("buffer numbers out of order")
         self._taken += count

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import DecodeError
 
@@ -77,7 +77,7 @@ def encode(message: Message, *, inline: bool = True) -> list[Buffer]:
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise CodecError(f"a field of this {type(message).__name__} cannot be written: {error}") from None
     if type(message) is ItemMessage:
-        buffers = message.buffers
+        buffers = cast(Sequence[Buffer], message.buffers)  # what is sent is complete
         size = message.nbytes
         if len(buffers) > MAX_BUFFERS:
             raise ItemTooLarge(

@@ -373,6 +373,14 @@ class Caller:
             self.error.first_undelivered = self._bank.first_undelivered
             raise self.error
 
+    def broken_off(self, kill: Callable[[], None]) -> None:
+        """An output never became complete. Raises what ended its worker, which is killed if nothing did."""
+        try:
+            self.wait(Exchange(), lambda: False, END_SECONDS)
+        except TimeoutError:
+            kill()
+            self._find_out()
+
     def _find_out(self) -> None:
         """A send failed: the link's receiving side knows why. Raises it."""
         self.wait(Exchange(), lambda: False)

@@ -292,6 +292,8 @@ class Host:
     def _decode(self, message: ItemMessage) -> Any:
         try:
             return self._values.decode(message.codec, message.meta, message.buffers)
+        except LinkClosed:
+            raise _Over from None
         finally:
             self._release(message)
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import Cancelled, ConfigError, SessionClosed
+from avlab.core.errors import Cancelled, ConfigError, LinkClosed, SessionClosed
 from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
 from avlab.core.tree import Values
@@ -292,6 +292,8 @@ class Session:
             raise restore(output.failure)
         try:
             return self._values.decode(output.codec, output.meta, output.buffers)
+        except LinkClosed:
+            self._caller.broken_off(self._kill)
         finally:
             if output.release is not None:
                 output.buffers = ()

@@ -1,8 +1,10 @@
 """Shared memory between two processes of one machine: a region per direction, slots in it, no messages to free them.
 
 Each region is a sealed memfd. Its first page holds one counter per slot of the *opposite* region: whoever has copied a slot
-out increments that counter in the region it writes, and the owner of the slot sees it there. So each side writes only its
-own region, and a hostile side can at most spoil the data that it sends itself.
+out increments that counter in the region it writes, and the owner of the slot sees it there. Its second page says of each
+slot of its own how many bytes lie there by now: a large payload is announced before it is copied in, so that the other side
+copies it out behind the hand that writes. Each side writes only its own region, and a hostile side can at most spoil the
+data that it sends itself.
 """
 
 from __future__ import annotations
@@ -10,15 +12,24 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from avlab.core.errors import CodecError
+from avlab.core.arriving import Arriving
+from avlab.core.errors import CodecError, LinkClosed
 from avlab.core.message import Buffer, Slot
 
 PAGE = mmap.PAGESIZE
-SLOTS = PAGE
+SLOTS = PAGE // 4
+HEAD = 2 * PAGE
+"""Where payloads begin: behind the page of counters and the page of progress."""
 DEFAULT_SIZE = 256 << 20
+AHEAD = 512 << 10 if platform.machine() in ("x86_64", "AMD64") else 1 << 62
+"""Payloads of more bytes are announced before they are written. Only where processors show stores in their order (x86-TSO):
+elsewhere a byte might be seen after the number that counts it."""
+PART = 256 << 10
+"""Bytes between two looks at the other side's progress."""
 
 
 class Region:
@@ -64,16 +75,18 @@ class Memory:
     def __init__(self, outgoing: Region, incoming: Region) -> None:
         self._maps = (outgoing.map(write=True), incoming.map(write=False))
         self._out, self._in = (memoryview(m) for m in self._maps)
+        self._written, self._arrived = (view[PAGE:HEAD].cast("I") for view in (self._out, self._in))
         self._used: list[tuple[int, int, int, int]] = []  # begin, end, slot, counter when it was handed out
         self._free = list(range(SLOTS - 1, -1, -1))
         self._closed = False
 
-    def put(self, buffers: Sequence[Buffer], length: int) -> Slot | None:
-        """Copy the buffers into a slot; None when there is no room now. Lowest addresses first: they are warm."""
+    def reserve(self, sizes: Sequence[int]) -> Slot | None:
+        """A slot for buffers of these sizes; None when there is no room now. Lowest addresses first: they are warm."""
         self._reap()
         if not self._free:
             return None
-        begin, at = PAGE, 0
+        length = sum(sizes)
+        begin, at = HEAD, 0
         for at, (start, end, _, _) in enumerate(self._used):  # noqa: B007  `at` is used after the loop
             if start - begin >= length:
                 break
@@ -84,13 +97,21 @@ class Memory:
                 return None
         index = self._free.pop()
         self._used.insert(at, (begin, begin + -(-length // PAGE) * PAGE, index, self._in[index]))
-        position, sizes = begin, []
+        self._written[index] = 0
+        return Slot(index, begin, length, tuple(sizes))
+
+    def write(self, slot: Slot, buffers: Sequence[Buffer]) -> None:
+        """Copy the buffers into their slot; the other side may read behind."""
+        out, position, written = self._out, slot.offset, 0
+        step = PART if slot.length > AHEAD else slot.length
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
-            self._out[position : position + len(view)] = view
-            position += len(view)
-            sizes.append(len(view))
-        return Slot(index, begin, length, tuple(sizes))
+            for start in range(0, len(view), step or 1):
+                part = view[start : start + step]
+                out[position : position + len(part)] = part
+                position += len(part)
+                written += len(part)
+                self._written[slot.index] = written
 
     def withdraw(self, slot: Slot) -> None:
         """Take back a slot that was never handed over."""
@@ -106,15 +127,29 @@ class Memory:
                 kept.append(extent)
         self._used = kept
 
-    def take(self, slot: Slot) -> list[Buffer]:
-        """The buffers of a slot, as views that are valid until `release`. Raises CodecError for impossible places."""
-        if not (slot.index < SLOTS and slot.offset >= PAGE and slot.offset + slot.length <= len(self._in)):
+    def take(self, slot: Slot, gone: Callable[[], bool]) -> list[Buffer | Arriving]:
+        """The buffers of a slot, as views that are valid until `release`, or still arriving.
+
+        ``gone``: whether who writes them has ended. Raises CodecError for impossible places.
+        """
+        if not (slot.index < SLOTS and slot.offset >= HEAD and slot.offset + slot.length <= len(self._in)):
             raise CodecError("a payload outside of shared memory")
-        position, views = slot.offset, []
+        index, position, start = slot.index, slot.offset, 0
+        whole = self._arrived[index] >= slot.length
+        buffers: list[Buffer | Arriving] = []
         for size in slot.sizes:
-            views.append(self._in[position : position + size])
+            view = self._in[position : position + size]
+            buffers.append(view if whole else Arriving(view, start, lambda: self._progress(index), gone))
             position += size
-        return list(views)
+            start += size
+        return buffers
+
+    def _progress(self, index: int) -> int:
+        """Bytes of a slot that have been written by now; LinkClosed when nobody can tell any more."""
+        try:
+            return self._arrived[index]
+        except ValueError:  # unmapped by another thread
+            raise LinkClosed("the link is closed") from None
 
     def release(self, index: int) -> None:
         """The slot has been copied out: the other side may use it again."""
@@ -125,7 +160,7 @@ class Memory:
     def close(self) -> None:
         """Unmap; views that are still out keep their mapping alive. Idempotent."""
         self._closed = True
-        for view in (self._out, self._in):
+        for view in (self._written, self._arrived, self._out, self._in):
             view.release()
         for mapping in self._maps:
             with _still_viewed():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from avlab.core.arriving import whole
 from avlab.core.errors import AvlabError, CodecError, LinkClosed, SessionError
 from avlab.core.message import Bundle, Credit, End, Failure, ItemMessage, Message, Open, Signal
 from avlab.core.wire import decode_batch, encode
@@ -88,6 +89,8 @@ def _outputs(link: WorkerLink) -> Iterator[bytes]:
 
 def encoded(message: Message) -> bytes:
     """The message as bytes of its own; its place in shared memory is free again."""
+    if isinstance(message, ItemMessage) and message.release is not None:
+        message.buffers = [whole(buffer) for buffer in message.buffers]
     data = b"".join(encode(message))
     if isinstance(message, ItemMessage) and message.release is not None:
         message.buffers = ()

@@ -11,15 +11,21 @@ from avlab_executor.exits import Exit, asked_to_die
 from avlab_executor.worker_link import WorkerLink
 
 import avlab
+from avlab.core import arriving
+from avlab.core.arriving import Arriving
 from avlab.core.errors import SessionError
 from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Opened, Slot
 from avlab.core.tree import Values
 from avlab.core.wire import MAX_BUFFERS, decode_batch, encode, encode_batch
+from avlab.remote import caller
 from avlab.remote.delivery import MAX_IN_FLIGHT
 from avlab.remote.limits import Limits
 from avlab.remote.links.local import LocalLink
 from avlab.remote.session import WINDOW, Session
-from avlab.remote.shared_memory import SLOTS, Memory, Region
+from avlab.remote.shared_memory import HEAD, SLOTS, Memory, Region
+
+LARGE = 600 << 10
+"""Bytes of a result that is announced before it is written."""
 
 
 class FakeWorker:
@@ -180,11 +186,12 @@ def test_outputs_that_cannot_be_end_the_session(scene, outputs) -> None:
     "slot",
     [
         Slot(0, 0, 8, (8,)),  # on the page of counters
-        Slot(0, 4096, 2 << 20, (2 << 20,)),
+        Slot(0, 4096, 8, (8,)),  # on the page of progress
+        Slot(0, HEAD, 2 << 20, (2 << 20,)),
         Slot(0, 1 << 62, 8, (8,)),
-        Slot(SLOTS, 4096, 8, (8,)),
-        Slot(0, 4096, 8, (4,)),
-        Slot(0, 4096, 8, (4, 5)),
+        Slot(SLOTS, HEAD, 8, (8,)),
+        Slot(0, HEAD, 8, (4,)),
+        Slot(0, HEAD, 8, (4, 5)),
     ],
     ids=repr,
 )
@@ -479,22 +486,90 @@ def test_what_is_printed_between_two_results_comes_between_them(scene) -> None:
     thread.join(10)
 
 
+class Announced:
+    """A large result of which only the first ``written`` bytes lie in memory."""
+
+    def __init__(self, scene: Scene, size: int, written: int) -> None:
+        self.scene, self.size = scene, size
+        self.slot = scene.memory.reserve([size])
+        self.data = os.urandom(size)
+        scene.memory.write(Slot(self.slot.index, self.slot.offset, written), [self.data[:written]])
+
+    def send(self) -> None:
+        self.scene.far.recv()
+        message = answer(1, codec="bytes", meta=b"", slot=self.slot)
+        message.buffers = [self.data]
+        self.scene.worker.far.sendall(b"".join(encode(message, inline=False)))
+
+    def finish(self) -> None:
+        self.scene.memory.write(self.slot, [self.data])
+
+
+def test_a_result_is_whole_although_it_was_announced_before_it_was_written(scene) -> None:
+    announced = Announced(scene, LARGE, 1 << 18)
+    reading = threading.Event()
+
+    def answer_slowly() -> None:
+        announced.send()
+        reading.wait(10)
+        announced.finish()
+
+    scene.player = threading.Thread(target=answer_slowly)
+    scene.player.start()
+    original = Arriving.complete
+
+    def complete(self):
+        reading.set()
+        return original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Arriving, "complete", complete)
+        assert scene.session.call("anything") == announced.data
+    assert reading.is_set()
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_result_is_named(scene) -> None:
+    announced = Announced(scene, LARGE, 1 << 18)
+
+    def answer_and_die() -> None:
+        announced.send()
+        scene.worker.die()
+
+    scene.player = threading.Thread(target=answer_and_die)
+    scene.player.start()
+    with pytest.raises(SessionError, match="exit code 9"):
+        scene.session.call("anything")
+
+
+def test_a_worker_that_stops_in_the_middle_of_a_result_is_ended(scene, monkeypatch) -> None:
+    monkeypatch.setattr(arriving, "STALLED", 0.05)
+    monkeypatch.setattr(caller, "END_SECONDS", 0.05)
+    announced = Announced(scene, LARGE, 1 << 18)
+    scene.player = threading.Thread(target=announced.send)
+    scene.player.start()
+    with pytest.raises(SessionError) as caught:
+        scene.session.call("anything")
+    assert scene.session.closed
+    assert caught.value.first_undelivered == 1
+
+
 def test_counters_of_slots_wrap_around() -> None:
     there, back = Region.create(1 << 16), Region.create(1 << 16)
     near, far = Memory(there, back), Memory(back, there)
     for number in range(600):
-        slot = near.put([struct.pack("<I", number)], 4)
-        (view,) = far.take(slot)
+        slot = near.reserve([4])
+        near.write(slot, [struct.pack("<I", number)])
+        (view,) = far.take(slot, lambda: False)
         assert struct.unpack("<I", view) == (number,)
         view.release()
         far.release(slot.index)
-    kept = [near.put([bytes(4096)], 4096) for _ in range(15)]
+    kept = [near.reserve([4096]) for _ in range(14)]
     assert None not in kept
-    assert near.put([bytes(4096)], 4096) is None
+    assert near.reserve([4096]) is None
     far.release(kept[3].index)
-    assert near.put([bytes(4096)], 4096).offset == kept[3].offset
+    assert near.reserve([4096]).offset == kept[3].offset
     near.withdraw(kept[4])
-    assert near.put([bytes(4096)], 4096).offset == kept[4].offset
+    assert near.reserve([4096]).offset == kept[4].offset
     for memory in (near, far):
         memory.close()
     far.release(0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from avlab.core.arriving import Arriving, copy
 from avlab.core.codec import Codec, Registry
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer
@@ -23,7 +24,7 @@ _MAX_DIMENSION = (1 << 62) - 1
 
 def register(registry: Registry) -> None:
     """Add the codecs of numpy (entry point ``numpy`` of ``avlab.codecs``)."""
-    registry.register(Codec("numpy.ndarray", (np.ndarray,), encode_array, decode_array))
+    registry.register(Codec("numpy.ndarray", (np.ndarray,), encode_array, decode_array, follows=True))
     registry.register(Codec("numpy.scalar", (np.generic,), encode_scalar, decode_scalar))
 
 
@@ -47,7 +48,7 @@ def _layout(dtype: Any, shape: tuple[int, ...], order: str) -> bytes:
     return pack({"dtype": _describe(dtype), "shape": shape, "order": order})
 
 
-def decode_array(meta: bytes, buffers: Sequence[memoryview]) -> Any:
+def decode_array(meta: bytes, buffers: Sequence[memoryview | Arriving]) -> Any:
     """A new, writable array that owns its memory. Raises CodecError when metadata and buffer disagree."""
     dtype, shape, order, size = _read_layout(meta)
     (source,) = buffers
@@ -55,7 +56,7 @@ def decode_array(meta: bytes, buffers: Sequence[memoryview]) -> Any:
         raise CodecError(f"{source.nbytes} bytes do not fill shape {shape} of {dtype.itemsize} bytes each")
     array = np.empty(shape, dtype, order=order)
     if size:
-        _bytes_of(array.T if order == "F" else array)[:] = source
+        copy(_bytes_of(array.T if order == "F" else array), source)
     return array
 
 

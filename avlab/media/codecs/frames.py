@@ -15,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 
+from avlab.core.arriving import Arriving, whole
 from avlab.core.codec import Codec, Registry
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer
@@ -33,7 +34,7 @@ _SETTABLE = frozenset(name for name in _COLORS if hasattr(av.VideoFrame, name)) 
 
 def register(registry: Registry) -> None:
     """Add the codecs of PyAV (entry point ``av`` of ``avlab.codecs``)."""
-    registry.register(Codec("av.VideoFrame", (av.VideoFrame,), encode_video, decode_video))
+    registry.register(Codec("av.VideoFrame", (av.VideoFrame,), encode_video, decode_video, follows=True))
     registry.register(Codec("av.AudioFrame", (av.AudioFrame,), encode_audio, decode_audio))
     registry.register(Codec("av.Packet", (av.Packet,), encode_packet, decode_packet))
 
@@ -62,7 +63,7 @@ def encode_video(frame: Any) -> tuple[bytes, Sequence[Buffer]]:
     return pack(fields), [_rows(plane, *size) for plane, size in zip(frame.planes, planes, strict=True)]
 
 
-def decode_video(meta: bytes, buffers: Sequence[memoryview]) -> Any:
+def decode_video(meta: bytes, buffers: Sequence[memoryview | Arriving]) -> Any:
     """A new frame. Raises CodecError when size, format and planes disagree; nothing is allocated before they agree."""
     fields = parse(meta)
     width, height = integers(fields["size"], 1, MAX_SIDE, "size")
@@ -212,13 +213,16 @@ def _rows(plane: Any, line: int, rows: int) -> memoryview:
     return memoryview(np.ascontiguousarray(picture[:, :line]).reshape(-1))
 
 
-def _fill(plane: Any, line: int, rows: int, source: memoryview) -> None:
+def _fill(plane: Any, line: int, rows: int, source: memoryview | Arriving) -> None:
     """Copy rows of ``line`` bytes into a plane of a fresh frame, whose own rows may be padded."""
     if plane.buffer_size == source.nbytes:
-        plane.update(_contiguous(source))
+        if isinstance(source, Arriving):
+            source.copy_to(memoryview(plane).cast("B"))
+        else:
+            plane.update(_contiguous(source))
     else:
         target = np.frombuffer(plane, np.uint8).reshape(rows, plane.line_size)
-        target[:, :line] = np.frombuffer(_contiguous(source), np.uint8).reshape(rows, line)
+        target[:, :line] = np.frombuffer(_contiguous(whole(source)), np.uint8).reshape(rows, line)
 
 
 def _audio_planes(kind: Any, layout: Any, samples: int) -> tuple[int, int]:

@@ -6,19 +6,22 @@ import select
 import socket
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import cast
 
 from avlab.core.errors import CodecError, LinkClosed
-from avlab.core.message import MAX_ITEM, Buffer, ItemMessage, Message
+from avlab.core.message import MAX_ITEM, Buffer, ItemMessage, Message, Slot
 from avlab.core.wire import Decoder, encode
 from avlab.remote.interrupts import NOTICE, exposed
-from avlab.remote.shared_memory import Memory
+from avlab.remote.shared_memory import AHEAD, Memory
 
 INLINE = 8 << 10
 """Payloads up to this many bytes go over the socket: copying them twice is cheaper than looking after a slot."""
 _CHUNK = 256 << 10
 _MAX_HELD = 64
+_ENDED = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _MAX_PARTS = 64
 """Of one sendmsg; the system takes 1024 at most, and many small ones are cheaper joined."""
 
@@ -50,16 +53,9 @@ class LocalLink:
     def send(self, message: Message) -> None:
         with self._sending:
             if type(message) is ItemMessage and message.buffers and INLINE < message.nbytes <= MAX_ITEM:
-                slot = message.slot = self._memory.put(message.buffers, message.nbytes)
+                slot = message.slot = self._memory.reserve(message.sizes)
                 if slot is not None:
-                    try:
-                        parts = encode(message, inline=False)
-                    except CodecError:
-                        self._memory.withdraw(slot)
-                        raise
-                    finally:
-                        message.slot = None
-                    self._write(parts)
+                    self._send_by_memory(message, slot)
                     return
             if self._holding and type(message) is ItemMessage and message.nbytes <= INLINE:
                 self._held += encode(message)
@@ -68,6 +64,26 @@ class LocalLink:
                 self._write([])
             else:
                 self._write(encode(message))
+
+    def _send_by_memory(self, message: ItemMessage, slot: Slot) -> None:
+        try:
+            parts = encode(message, inline=False)
+        except CodecError:
+            self._memory.withdraw(slot)
+            raise
+        finally:
+            message.slot = None
+        buffers = cast(Sequence[Buffer], message.buffers)  # what is sent is complete
+        if message.nbytes <= AHEAD:
+            self._memory.write(slot, buffers)
+            self._write(parts)
+            return
+        self._write(parts)
+        try:
+            self._memory.write(slot, buffers)
+        except BaseException:  # announced, and it will never be complete
+            self.shut_down()
+            raise
 
     def hold(self) -> None:
         self._holding = True
@@ -147,11 +163,18 @@ class LocalLink:
             raise LinkClosed("the other side of the link is gone")
         for message in self._decoder.feed(self._view[:size]):
             if type(message) is ItemMessage and message.slot is not None:
-                message.buffers = self._memory.take(message.slot)
+                message.buffers = self._memory.take(message.slot, self._hung_up)
                 message.release = partial(self._memory.release, message.slot.index)
                 message.slot = None
             self._arrived.append(message)
         self._torn = False
+
+    def _hung_up(self) -> bool:
+        """Whether the other side has ended."""
+        try:
+            return any(events & _ENDED for _, events in self._poll.poll(0))
+        except ValueError:  # closed by another thread
+            return True
 
     def shut_down(self) -> None:
         """End both directions: who sends or receives now gets LinkClosed."""
