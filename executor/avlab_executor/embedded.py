@@ -54,6 +54,11 @@ class Embedded:
                 self._reports = tiers.probe()
             return self._reports
 
+    @property
+    def sessions(self) -> int:
+        """How many are open now."""
+        return self._sessions
+
     def describe(self) -> Description:
         pool = self.pool()
         return Description(

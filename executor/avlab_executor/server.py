@@ -19,6 +19,7 @@ from avlab.core.wire import MAX_MESSAGE, decode_batch
 from avlab.remote.config import check_token
 from avlab.remote.link import one_item
 from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
+from avlab_executor import health
 from avlab_executor.relay import encoded, refusal, relay
 from avlab_executor.service import STREAMS, Service
 from avlab_executor.worker_link import WorkerLink
@@ -27,8 +28,6 @@ INTERNAL = "an internal error of the executor: its log says more"
 _log = logging.getLogger("avlab.executor")
 OPEN_SECONDS = 10.0
 """How long a stream may say nothing before its Open: each holds one of the server's threads."""
-_SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
-_HEALTH = "grpc.health.v1.Health"
 _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0))
 
 
@@ -77,7 +76,7 @@ class Server:
             # gRPC holds one thread per stream for its whole life; the rest are for short calls.
             self._threads = ThreadPoolExecutor(config.sessions + 8, thread_name_prefix="avlab-serve")
             self._grpc = grpc.server(self._threads, options=_SERVER_OPTIONS)
-            self._grpc.add_generic_rpc_handlers((self._handlers(), _health()))
+            self._grpc.add_generic_rpc_handlers((self._handlers(), health.handlers()))
             self.port = self._bind()
             self._grpc.start()
         except BaseException:
@@ -190,6 +189,10 @@ class Server:
 
         return execute
 
+    def used(self) -> bool:
+        """Whether a session was open at any time since the last call."""
+        return self._service.used()
+
     def wait(self) -> None:
         """Until the server is closed."""
         self._grpc.wait_for_termination()
@@ -205,8 +208,3 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _health() -> grpc.GenericRpcHandler:
-    handlers = {"Check": grpc.unary_unary_rpc_method_handler(lambda request, context: _SERVING)}
-    return grpc.method_handlers_generic_handler(_HEALTH, handlers)

@@ -35,6 +35,7 @@ class Service:
         self._embedded = Embedded(minimum=minimum, warm=warm)
         self._blobs = BlobStore()
         self._free = threading.Semaphore(sessions)
+        self._used = False
         try:
             self.tier = self._embedded.describe().tier
             if self.tier == "process" and not allow_process:
@@ -59,7 +60,13 @@ class Service:
             self._free.release()
             raise
         link.on_close(self._free.release)
+        self._used = True
         return link
+
+    def used(self) -> bool:
+        """Whether a session was open at any time since the last call."""
+        used, self._used = self._used or self._embedded.sessions > 0, False
+        return used
 
     def has(self, names: bytes) -> bytes:
         """HasBlobs."""
