@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from avlab.media.sync import Sync
     from avlab.media.zip import zip_by_pts
     from avlab.remote.client import Executor
-    from avlab.remote.config import RemoteExecutorConfig
+    from avlab.remote.config import TLS, RemoteExecutorConfig
     from avlab.remote.connect import aconnect, connect
     from avlab.remote.limits import Limits
     from avlab.remote.nodes import RemoteExecutionNode, RemoteObjectExecutionNode, SerializedClassExecutorNode
@@ -69,6 +69,7 @@ _HOMES = {
     "Pipeline": "avlab.flow.graph",
     "RemoteExecutionNode": "avlab.remote.nodes",
     "RemoteExecutorConfig": "avlab.remote.config",
+    "TLS": "avlab.remote.config",
     "RemoteObjectExecutionNode": "avlab.remote.nodes",
     "SerializedClassExecutorNode": "avlab.remote.nodes",
     "Session": "avlab.remote.session",
@@ -84,6 +85,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "TLS",
     "AvlabError",
     "BundleError",
     "Camera",

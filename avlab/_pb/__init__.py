@@ -28,3 +28,4 @@ Failure, Resume, Resumed, Blob = _message("Failure"), _message("Resume"), _messa
 File, Source, Slot = _message("File"), _message("Source"), _message("Slot")
 BlobNames, DescribeRequest = _message("BlobNames"), _message("DescribeRequest")
 Description, TierReport = _message("Description"), _message("TierReport")
+StatusReport, SessionStatus, QuotaStatus = _message("StatusReport"), _message("SessionStatus"), _message("QuotaStatus")

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
+from avlab.core.status import Status
 from avlab.core.tree import Values, class_name
 from avlab.remote import bundle
 from avlab.remote.arguments import dataclasses_of
@@ -41,6 +42,13 @@ class Executor:
     def describe(self) -> Description:
         """Tiers, versions, registered nodes, capacity. Raises ConnectError."""
         return self._connection.describe()
+
+    def status(self) -> Status:
+        """The sessions that are open there and what is used of each quota: of this caller's tenant, for an operator of all.
+
+        Raises ConnectError.
+        """
+        return self._connection.status()
 
     def open(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,13 +16,28 @@ _LATER = {"docker": "the executor image", "ray": "the Ray backend"}
 
 
 @dataclass(frozen=True, slots=True)
+class TLS:
+    """Paths of PEM files. ca: authorities that vouch for the executor (default: the system's). certificate, key: what this side
+    shows to an executor that asks for it (mTLS); both or none. Raises ConfigError.
+    """
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            raise ConfigError("tls: a certificate and its key come together")
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteExecutorConfig:
     """Where a remote node runs.
 
     host, port: the executor's address (protocol "grpc"); without a host the embedded executor is used ("local"). For protocol
     "datachannel" host is the name that `avlab.connect(partner)` gave to the partner of a WebRTCManager.
-    auth: bearer token. tls: True for the system's authorities, or a path to a PEM file of authorities; a token is never
-    sent without TLS to a host that is not loopback. limits: a `Limits` or its fields as a mapping. tier: the lowest
+    auth: bearer token. tls: True for the system's authorities, a path to a PEM file of authorities, or a `TLS` (also as a
+    mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback. limits: a `Limits` or its fields as a mapping. tier: the lowest
     acceptable isolation tier. timeout: seconds to connect. pip: requirements (refused until executors build environments).
     Raises ConfigError.
     """
@@ -30,7 +46,7 @@ class RemoteExecutorConfig:
     port: int = DEFAULT_PORT
     protocol: str = ""
     auth: str | None = field(default=None, repr=False)
-    tls: bool | str = False
+    tls: bool | str | TLS | Mapping[str, str] = False
     limits: Limits | Mapping[str, Any] = field(default_factory=Limits)
     tier: str | None = None
     pip: Sequence[str] = ()
@@ -40,6 +56,7 @@ class RemoteExecutorConfig:
         if isinstance(self.limits, Mapping):
             object.__setattr__(self, "limits", make_limits(self.limits))
         object.__setattr__(self, "pip", tuple(self.pip))
+        object.__setattr__(self, "tls", _tls(self.tls))
         if not self.protocol:
             object.__setattr__(self, "protocol", "grpc" if self.host else "local")
         if self.protocol in _LATER:
@@ -107,6 +124,19 @@ class RemoteExecutorConfig:
         tier = changed.pop("tier", self.tier)
         assert isinstance(self.limits, Limits)  # __post_init__ has made it so
         return replace(self, tier=tier, limits=make_limits({**self.limits.given(), **changed}))
+
+
+def _tls(given: object) -> bool | TLS:
+    """``tls=`` as it is kept. Raises ConfigError."""
+    if isinstance(given, TLS) or given is False or given is True:
+        return given
+    if isinstance(given, str | os.PathLike):
+        return TLS(ca=os.fspath(given))
+    if isinstance(given, Mapping) and set(given) <= set(TLS.__dataclass_fields__):
+        return TLS(**{name: os.fspath(path) for name, path in given.items()})
+    raise ConfigError(
+        f"tls={given!r}: give True, the path of a PEM file of authorities, or avlab.TLS(ca=…, certificate=…, key=…)"
+    )
 
 
 def check_token(token: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,9 @@ from avlab.core.item import Item
 from avlab.core.message import Failure
 
 MAX_TEXT = 64 << 10
+MAX_NAME = 200
+# C0 and C1 without tab and line break; marks and overrides of the direction of writing.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OWN = str(Path(errors.__file__).parents[1])
 
 
@@ -55,17 +59,27 @@ def _folded(error: BaseException, folders: tuple[str, ...]) -> list[str]:
 
 
 def _bounded(text: str) -> str:
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= MAX_TEXT else clean[: MAX_TEXT // 2] + "\n[…]\n" + clean[-MAX_TEXT // 2 :]
+    return _cut(text.encode("utf-8", "replace").decode("utf-8"), MAX_TEXT)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most // 2] + "\n[…]\n" + text[-most // 2 :]
+
+
+def scrubbed(text: str, most: int = MAX_TEXT) -> str:
+    """Another one's words as they may be shown: at most ``most`` characters, and what steers a terminal or the direction of
+    writing as an escape."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), _cut(text, most))
 
 
 def restore(failure: Failure, first_undelivered: int | None = None) -> AvlabError:
-    """The exception that a Failure stands for, ready to be raised on the caller's side."""
+    """The exception that a Failure stands for, ready to be raised on the caller's side. Its texts are bounded and `scrubbed`."""
+    message, name = scrubbed(failure.message), scrubbed(failure.type, MAX_NAME)
     if failure.reason:
         cls = LimitExceeded if failure.reason in ("oom", "cpu", "wall", "output") else WorkerDied
-        return cls(failure.message, failure.reason, first_undelivered)
+        return cls(message, scrubbed(failure.reason, MAX_NAME), first_undelivered)
     if failure.kind:
         own = getattr(errors, failure.kind, None)
         if isinstance(own, type) and issubclass(own, AvlabError) and not issubclass(own, NodeError):
-            return own(failure.message)
-    return remote_error(failure.type, failure.builtin, failure.message, failure.traceback, failure.input or None)
+            return own(message)
+    return remote_error(name, failure.builtin, message, scrubbed(failure.traceback), failure.input or None)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from avlab.core.errors import LinkClosed
 from avlab.core.message import Buffer, Bundle, Credit, Failure, ItemMessage, Message, Open, Opened
+from avlab.core.status import Status
 
 
 class Link(Protocol):
@@ -68,6 +69,9 @@ class Connection(Protocol):
 
     def describe(self) -> Description:
         """What the executor is and can do. Raises ConnectError."""
+
+    def status(self) -> Status:
+        """What this caller's tenant has in use there. Raises ConnectError, and Denied from executors that do not tell."""
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         """A link on which the session's `Opened` (or a Failure) is the next message.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from avlab.core.errors import BundleError
+from avlab.core.errors import AvlabError, BundleError, Denied
 from avlab.core.message import Blob
 
 DEFAULT_BYTES = 1 << 30
@@ -15,12 +15,21 @@ MAX_BLOB = 256 << 20
 
 
 class BlobStore:
-    """sha256 → bytes; the least recently used go when ``capacity`` bytes are exceeded. Thread-safe."""
+    """sha256 → bytes; the least recently used go when ``capacity`` bytes are exceeded. Thread-safe.
 
-    def __init__(self, capacity: int = DEFAULT_BYTES) -> None:
-        self._capacity, self._size = capacity, 0
+    What arrives at one time may not exceed the capacity either: ``refuse`` makes the error.
+    """
+
+    def __init__(self, capacity: int = DEFAULT_BYTES, refuse: Callable[[], AvlabError] | None = None) -> None:
+        self._capacity, self._size, self._arriving = capacity, 0, 0
+        self._refuse = refuse or (lambda: Denied(f"more than {capacity} bytes of bundles arrive at once"))
         self._blobs: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held."""
+        return self._size
 
     def held(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that are here; they count as used now."""
@@ -31,19 +40,37 @@ class BlobStore:
             return here
 
     def put(self, parts: Iterable[Blob]) -> list[str]:
-        """Take blobs in parts, each blob's in order. Raises BundleError when content and name do not agree."""
+        """Take blobs in parts, each blob's in order. Raises BundleError when content and name do not agree, and Denied for more
+        than fits."""
         complete: list[str] = []
         name, size, data = "", 0, bytearray()
-        for part in parts:
-            if part.offset == 0:
-                name, size, data = part.name, part.size, bytearray()
-            if part.name != name or part.offset != len(data) or size > MAX_BLOB or len(data) + len(part.data) > size:
-                raise BundleError(f"blob {part.name[:12]!r} arrives in disorder or exceeds {MAX_BLOB} bytes")
-            data += part.data
-            if len(data) == size:
-                self._add(name, bytes(data))
-                complete.append(name)
+        reserved = 0
+        try:
+            for part in parts:
+                if part.offset == 0:
+                    name, size, data = part.name, part.size, bytearray()
+                if (
+                    part.name != name
+                    or part.offset != len(data)
+                    or size > MAX_BLOB
+                    or len(data) + len(part.data) > size
+                ):
+                    raise BundleError(f"blob {part.name[:12]!r} arrives in disorder or exceeds {MAX_BLOB} bytes")
+                reserved += self._reserve(len(part.data))
+                data += part.data
+                if len(data) == size:
+                    self._add(name, bytes(data))
+                    complete.append(name)
+        finally:
+            self._reserve(-reserved)
         return complete
+
+    def _reserve(self, size: int) -> int:
+        with self._lock:
+            if size > 0 and self._arriving + size > self._capacity:
+                raise self._refuse()
+            self._arriving += size
+        return size
 
     def _add(self, name: str, data: bytes) -> None:
         if hashlib.sha256(data).hexdigest() != name:

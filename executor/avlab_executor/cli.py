@@ -28,9 +28,10 @@ def add_commands(subparsers: Any) -> None:
     serve = commands.add_parser("serve", help="serve over gRPC until interrupted")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind; others than loopback need TLS and a token")
     serve.add_argument("--port", type=int, default=7411, help="0 takes a free one (default 7411)")
-    serve.add_argument("--token-file", type=Path, help="file with the bearer token (or the variable AVLAB_TOKEN)")
+    serve.add_argument("--token-file", type=Path, help="bearer tokens, a `tenant token` per line (or one: AVLAB_TOKEN)")
     serve.add_argument("--tls-cert", type=Path, help="PEM certificate chain")
     serve.add_argument("--tls-key", type=Path, help="PEM private key")
+    serve.add_argument("--tls-client-ca", type=Path, help="PEM authorities that must have signed a client's certificate")
     serve.add_argument("--min-tier", choices=("landlock", "namespaces"), help="refuse to serve with less isolation")
     serve.add_argument("--allow-process", action="store_true", help="accept plain processes: no security boundary")
     serve.add_argument("--sessions", type=int, default=32, help="most sessions at once (default 32)")
@@ -56,12 +57,17 @@ def _serve(options: argparse.Namespace) -> int:
     from avlab_executor.health import HealthSocket  # loads grpc
     from avlab_executor.idle import until_idle
     from avlab_executor.server import Server, ServerConfig
+    from avlab_executor.tenants import Tenant, read_tokens
 
     own = _own_identity(options)
+    tokens = read_tokens(_text(options.token_file), str(options.token_file)) if options.token_file else {}
+    token = own.token if own else "" if tokens else os.environ.get("AVLAB_TOKEN", "")
     config = ServerConfig(
         host=options.host,
         port=options.port,
-        token=own.token if own else _text(options.token_file) or os.environ.get("AVLAB_TOKEN", ""),
+        token=token,
+        tenants=tuple(Tenant(name, mine, operator=len(tokens) == 1) for name, mine in tokens.items()),
+        client_ca=_text(options.tls_client_ca).encode(),
         certificate=own.certificate if own else _text(options.tls_cert).encode(),
         key=own.key if own else _text(options.tls_key).encode(),
         minimum=options.min_tier,

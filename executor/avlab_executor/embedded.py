@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import entry_points, version
 from typing import Any
 
+from avlab.core.clock import monotonic
 from avlab.core.errors import AvlabError, TierUnavailable
 from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessage, Message, Open
+from avlab.core.status import Status
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig, make_limits
 from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
+from avlab_executor.accounts import Account
 from avlab_executor.pool import Pool
 from avlab_executor.sandbox import tiers
 from avlab_executor.sandbox.tiers import TierReport
+from avlab_executor.tenants import Tenant
 from avlab_executor.worker_link import WorkerLink
 
 
@@ -30,6 +34,8 @@ class Embedded:
         self._reports: list[TierReport] = []
         self._probing = threading.Lock()
         self._sessions = 0
+        self._own = Account(Tenant())
+        self._began = monotonic()
         self._closed = False
         # Workers start while the caller still imports and packs.
         threading.Thread(target=self._start, name="avlab-start", daemon=True).start()
@@ -74,13 +80,28 @@ class Embedded:
             max_item=MAX_ITEM,
         )
 
-    def open(self, request: Open, blobs: Mapping[str, bytes]) -> WorkerLink:
+    def status(self, account: Account | None = None, all_of: Iterable[Account] = ()) -> Status:
+        """What ``account`` (default: this process's own) and ``all_of`` have in use. Raises TierUnavailable."""
+        account = account or self._own
+        accounts = list(all_of) or [account]
+        return Status(
+            tenant=account.tenant.name,
+            operator=account.tenant.operator,
+            uptime=(monotonic() - self._began) / 1e9,
+            tier=self.pool().tier,
+            sessions=tuple(session for each in accounts for session in each.sessions()),
+            quotas=tuple(quota for each in accounts for quota in each.quotas()),
+        )
+
+    def open(self, request: Open, blobs: Mapping[str, bytes], account: Account | None = None) -> WorkerLink:
+        """A worker with the session's Open, in the books of ``account`` (default: this process's own)."""
         worker = self.pool(request.tier).acquire(make_limits(request.limits))
         link = WorkerLink(worker)
         link.on_close(self._ended)
         with self._lock:
             self._sessions += 1
         try:
+            (account or self._own).opened(link, request)
             link.begin(request, blobs)
         except BaseException:
             link.close()

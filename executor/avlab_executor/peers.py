@@ -10,6 +10,7 @@ from typing import Self
 from avlab.core.errors import AvlabError, CodecError, LinkClosed
 from avlab.core.message import Open
 from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
+from avlab_executor.accounts import Caller
 from avlab_executor.relay import encoded, refusal, relay
 from avlab_executor.service import STREAMS, Service
 from avlab_executor.worker_link import WorkerLink
@@ -28,6 +29,7 @@ class PeerExecutor:
 
     def __init__(self, *, sessions: int = 8, **options: object) -> None:
         self._service = Service(sessions=sessions, **options)  # type: ignore[arg-type]
+        self._caller = Caller(self._service.accounts[0], "a peer")
         self._room = threading.Semaphore(sessions + 8)
         self._threads: dict[threading.Thread, MessageChannel] = {}
         self._lock = threading.Lock()
@@ -68,7 +70,7 @@ class PeerExecutor:
 
     def _stream(self, channel: MessageChannel, method: str) -> None:
         def start(request: Open) -> WorkerLink:
-            return self._service.start(request, STREAMS[method])
+            return self._service.start(request, STREAMS[method], self._caller)
 
         for data in relay(_requests(channel), start):
             channel.send(data)
@@ -77,11 +79,14 @@ class PeerExecutor:
         try:
             if method == "Describe":
                 channel.recv(OPEN_SECONDS)
-                return DONE + self._service.describe()
+                return DONE + self._service.describe(self._caller)
+            if method == "Status":
+                channel.recv(OPEN_SECONDS)
+                return DONE + self._service.status(self._caller)
             if method == "HasBlobs":
-                return DONE + self._service.has(channel.recv(OPEN_SECONDS))
+                return DONE + self._service.has(channel.recv(OPEN_SECONDS), self._caller)
             if method == "PutBlobs":
-                return DONE + self._service.put(_parts(channel))
+                return DONE + self._service.put(_parts(channel), self._caller)
             raise CodecError(f"there is no method {method[:40]!r}")
         except LinkClosed:
             raise

@@ -1,9 +1,7 @@
-"""The gRPC server: binds an address, checks tokens, and gives each stream to the relay."""
+"""The gRPC server: binds an address, and gives each stream to the relay."""
 
 from __future__ import annotations
 
-import hmac
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +11,20 @@ from typing import Any
 
 import grpc
 
-from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, ItemTooLarge
+from avlab.core.errors import AvlabError, CodecError, ConfigError, ItemTooLarge
 from avlab.core.message import BundleKind, ItemMessage, Open
 from avlab.core.wire import MAX_MESSAGE, decode_batch
 from avlab.remote.config import check_token
 from avlab.remote.link import one_item
 from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
 from avlab_executor import health
+from avlab_executor.accounts import Caller
+from avlab_executor.calls import Calls
 from avlab_executor.relay import encoded, refusal, relay
 from avlab_executor.service import STREAMS, Service
+from avlab_executor.tenants import DEFAULT, Tenant, check_tenants
 from avlab_executor.worker_link import WorkerLink
 
-INTERNAL = "an internal error of the executor: its log says more"
-_log = logging.getLogger("avlab.executor")
 OPEN_SECONDS = 10.0
 """How long a stream may say nothing before its Open: each holds one of the server's threads."""
 _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0))
@@ -35,7 +34,9 @@ _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms
 class ServerConfig:
     """How an executor is served. ``port`` 0 takes a free one. ``sessions``: most at once; ``warm``: workers that wait.
 
-    Raises ConfigError for an address that is not loopback without TLS and a token, and for numbers and tokens that cannot be.
+    token: of the one tenant "default"; or tenants: who may call, each with tokens and a quota. certificate, key: PEM; client_ca:
+    PEM of the authorities that must have signed a client's certificate. Raises ConfigError for an address that is not loopback
+    without TLS and a token, and for numbers and tokens that cannot be.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +44,8 @@ class ServerConfig:
     token: str = field(default="", repr=False)
     certificate: bytes = b""
     key: bytes = field(default=b"", repr=False)
+    client_ca: bytes = b""
+    tenants: tuple[Tenant, ...] = ()
     minimum: str | None = None
     allow_process: bool = False
     sessions: int = 32
@@ -54,13 +57,29 @@ class ServerConfig:
         if self.sessions < 1 or self.warm < 0:
             raise ConfigError(f"sessions={self.sessions}, warm={self.warm}: at least 1 session and 0 waiting workers")
         check_token(self.token)
+        if self.token and self.tenants:
+            raise ConfigError("a token beside tenants: give each tenant its own")
+        check_tenants(self.tenants)
+        for tenant in self.tenants:
+            if not tenant.tokens and len(self.tenants) > 1:
+                raise ConfigError(f"tenant {tenant.name!r} has no token: a line in the token file (--token-file) gives it one")
+        if self.client_ca and not self.certificate:
+            raise ConfigError("certificates of clients are asked for in TLS only: give --tls-cert and --tls-key too")
         if bool(self.certificate) != bool(self.key):
             raise ConfigError("TLS needs both a certificate and its key: give --tls-cert and --tls-key")
-        if not is_loopback(self.host) and not (self.token and self.certificate):
+        tokens = self.token or any(tenant.tokens for tenant in self.tenants)
+        if not is_loopback(self.host) and not (tokens and self.certificate):
             raise ConfigError(
                 f"{self.host} can be reached by others: serving there needs TLS (--tls-cert, --tls-key) and a token "
                 "(--token-file), or serve on 127.0.0.1"
             )
+
+
+    def callers(self) -> tuple[Tenant, ...]:
+        """Who may call."""
+        if self.tenants:
+            return self.tenants
+        return (Tenant(DEFAULT, (self.token,) if self.token else (), operator=True),)
 
 
 class Server:
@@ -69,7 +88,11 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._service = Service(
-            minimum=config.minimum, allow_process=config.allow_process, sessions=config.sessions, warm=config.warm
+            minimum=config.minimum,
+            allow_process=config.allow_process,
+            sessions=config.sessions,
+            warm=config.warm,
+            tenants=config.callers(),
         )
         self.tier = self._service.tier
         try:
@@ -89,84 +112,58 @@ class Server:
         address = f"[{host}]:{c.port}" if ":" in host else f"{host}:{c.port}"
         try:
             if c.certificate:
-                credentials = grpc.ssl_server_credentials([(c.key, c.certificate)])
+                credentials = grpc.ssl_server_credentials(
+                    [(c.key, c.certificate)], c.client_ca or None, require_client_auth=bool(c.client_ca)
+                )
                 return int(self._grpc.add_secure_port(address, credentials))
             return int(self._grpc.add_insecure_port(address))
         except RuntimeError:
             what = "is the port in use, or the address not of this machine"
             if c.certificate:
-                what += ", or are certificate and key no PEM files that belong together"
+                what += ", or are certificate, key and authorities no PEM files, or not of each other"
             raise ConfigError(f"cannot listen on {address}: {what}?") from None
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "StreamObject": stream(self._guarded_stream(*STREAMS["StreamObject"])),
-                "StreamNode": stream(self._guarded_stream(*STREAMS["StreamNode"])),
-                "ExecuteObject": unary(self._guarded(self._execute(*STREAMS["StreamObject"]))),
-                "ExecuteNode": unary(self._guarded(self._execute(*STREAMS["StreamNode"]))),
-                "HasBlobs": unary(self._guarded(lambda data, _: self._service.has(data))),
-                "PutBlobs": grpc.stream_unary_rpc_method_handler(
-                    self._guarded(lambda data, _: self._service.put(data))
-                ),
-                "Describe": unary(self._guarded(lambda _, __: self._service.describe())),
-            },
-        )
+        calls, service = Calls(self._service), self._service
+        functions: dict[str, Callable[[Any, Caller, Any], Any]] = {
+            "StreamObject": self._stream(*STREAMS["StreamObject"]),
+            "StreamNode": self._stream(*STREAMS["StreamNode"]),
+            "ExecuteObject": self._execute(*STREAMS["StreamObject"]),
+            "ExecuteNode": self._execute(*STREAMS["StreamNode"]),
+            "HasBlobs": lambda data, caller, _: service.has(data, caller),
+            "PutBlobs": lambda requests, caller, _: service.put(requests, caller),
+            "Describe": lambda _, caller, __: service.describe(caller),
+            "Status": lambda _, caller, __: service.status(caller),
+        }
+        handlers = {}
+        for name, function in functions.items():
+            if name.startswith("Stream"):
+                handlers[name] = grpc.stream_stream_rpc_method_handler(calls.stream(name, function))
+            elif name == "PutBlobs":
+                handlers[name] = grpc.stream_unary_rpc_method_handler(calls.single(name, function))
+            else:
+                handlers[name] = grpc.unary_unary_rpc_method_handler(calls.single(name, function))
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _guarded(self, function: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
-        """Checks the token; avlab's errors become a status, anything else a bare INTERNAL without its text."""
-
-        def handle(request: Any, context: Any) -> bytes:
-            self._authorise(context)
-            try:
-                return function(request, context)
-            except Denied as error:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-            except AvlabError as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            except Exception:
-                if not context.is_active():
-                    raise  # the caller is gone: nobody reads this
-                _log.exception("an internal error")
-                context.abort(grpc.StatusCode.INTERNAL, INTERNAL)
-            raise AssertionError("abort raises")
-
-        return handle
-
-    def _guarded_stream(self, *kinds: BundleKind) -> Callable[[Any, Any], Iterator[bytes]]:
-        def handle(requests: Any, context: Any) -> Iterator[bytes]:
-            self._authorise(context)
+    def _stream(self, *kinds: BundleKind) -> Callable[[Any, Caller, Any], Iterator[bytes]]:
+        def serve(requests: Any, caller: Caller, context: Any) -> Iterator[bytes]:
             silent = threading.Timer(OPEN_SECONDS, context.cancel)
             silent.daemon = True
             silent.start()
 
             def start(request: Open) -> WorkerLink:
                 silent.cancel()
-                return self._service.start(request, kinds)
+                return self._service.start(request, kinds, caller)
 
             try:
                 yield from relay(requests, start)
-            except Exception:
-                if not context.is_active():
-                    raise
-                _log.exception("an internal error")
-                context.abort(grpc.StatusCode.INTERNAL, INTERNAL)
             finally:
                 silent.cancel()
 
-        return handle
+        return serve
 
-    def _authorise(self, context: Any) -> None:
-        if not self._config.token:
-            return
-        given = dict(context.invocation_metadata()).get("authorization", "")
-        if not hmac.compare_digest(str(given).encode(), f"Bearer {self._config.token}".encode()):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
-
-    def _execute(self, *kinds: BundleKind) -> Callable[[bytes, Any], bytes]:
-        def execute(data: bytes, context: Any) -> bytes:
+    def _execute(self, *kinds: BundleKind) -> Callable[[bytes, Caller, Any], bytes]:
+        def execute(data: bytes, caller: Caller, context: Any) -> bytes:
             match list(islice(decode_batch(data), 3)):
                 case [Open() as request, ItemMessage() as item]:
                     pass
@@ -175,7 +172,7 @@ class Server:
             replies: list[bytes] = []
             size = 0
             try:
-                link = self._service.start(request, kinds)
+                link = self._service.start(request, kinds, caller)
                 if not context.add_callback(link.kill):  # when the caller goes, so does the worker
                     link.kill()
                 for message in one_item(link, item):

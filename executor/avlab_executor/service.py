@@ -1,41 +1,53 @@
-"""What an executor serves, whatever carries it: sessions up to a capacity, blobs, and a description of itself."""
+"""What an executor serves, whatever carries it: sessions up to a capacity, blobs, and what it says of itself."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 
-from avlab.core.errors import CodecError, ConfigError, Denied, TierUnavailable
+from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierUnavailable
 from avlab.core.message import Blob, BundleKind, Open
+from avlab.core.status import encode_status, label
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
-from avlab_executor.blobs import BlobStore
+from avlab_executor.accounts import ENDING_SECONDS, LOOK_SECONDS, Account, Caller
+from avlab_executor.audit import audit
 from avlab_executor.embedded import Embedded
 from avlab_executor.relay import names_of
+from avlab_executor.tenants import Tenant, check_tenants
 from avlab_executor.worker_link import WorkerLink
 
 STREAMS = {"StreamObject": (BundleKind.OBJECT, BundleKind.SOURCE), "StreamNode": (BundleKind.NODE,)}
 """The kinds of bundles that each streaming method takes."""
-_ENDING_SECONDS = 1.0  # a session that its caller has just closed still holds its place until its worker is gone
 
 
 class Service:
     """Workers for callers elsewhere. Thread-safe.
 
     minimum: the weakest tier that may serve. allow_process: whether plain processes may. sessions: most at once. warm: workers
-    that wait. Raises TierUnavailable when this system cannot isolate as asked, ConfigError.
+    that wait. tenants: who may call; default: one who is not told apart, and sees all. Raises TierUnavailable when this system
+    cannot isolate as asked, ConfigError.
     """
 
     def __init__(
-        self, *, minimum: str | None = None, allow_process: bool = False, sessions: int = 32, warm: int = 2
+        self,
+        *,
+        minimum: str | None = None,
+        allow_process: bool = False,
+        sessions: int = 32,
+        warm: int = 2,
+        tenants: Sequence[Tenant] = (),
     ) -> None:
         if sessions < 1 or warm < 0:
             raise ConfigError(f"sessions={sessions}, warm={warm}: at least 1 session and 0 waiting workers")
+        check_tenants(tenants)
         self._sessions, self._allow_process = sessions, allow_process
+        self.accounts = [Account(tenant) for tenant in tenants or (Tenant(operator=True),)]
         self._embedded = Embedded(minimum=minimum, warm=warm)
-        self._blobs = BlobStore()
         self._free = threading.Semaphore(sessions)
         self._used = False
+        self._closing = threading.Event()
+        self._bookkeeper: threading.Thread | None = None
         try:
             self.tier = self._embedded.describe().tier
             if self.tier == "process" and not allow_process:
@@ -45,21 +57,48 @@ class Service:
         except BaseException:
             self._embedded.close()
             raise
+        if any(account.metered for account in self.accounts):
+            self._bookkeeper = threading.Thread(target=self._keep_books, name="avlab-accounts", daemon=True)
+            self._bookkeeper.start()
 
-    def start(self, request: Open, kinds: Collection[BundleKind]) -> WorkerLink:
-        """A worker for a caller's Open. Raises CodecError, TierUnavailable, LimitUnsupported, Denied when all are taken."""
+    def start(self, request: Open, kinds: Collection[BundleKind], caller: Caller) -> WorkerLink:
+        """A worker for a caller's Open. Raises CodecError, TierUnavailable, LimitUnsupported, BundleError, and Denied when all
+        places are taken or a quota of the tenant is used up."""
+        account, bundle = caller.account, request.bundle
+        who = {"tenant": account.tenant.name, "peer": caller.peer}
+        audit(
+            "bundle",
+            **who,
+            kind=bundle.kind.name,
+            name=bundle.name,
+            object=bundle.object,
+            files=len(bundle.files),
+            size=sum(file.size for file in bundle.files),
+            requirements=len(bundle.requirements),
+        )
+        try:
+            link = self._start(request, kinds, account)
+        except AvlabError as error:
+            self.deny(caller, "session", error)
+            raise
+        audit("spawn", **who, session=label(request.session), pid=link.pid, tier=link.tier)
+        return link
+
+    def _start(self, request: Open, kinds: Collection[BundleKind], account: Account) -> WorkerLink:
         if request.bundle.kind not in kinds:
             raise CodecError(f"a bundle of kind {request.bundle.kind.name} does not belong to this RPC")
         if request.tier == "process" and not self._allow_process:
             raise TierUnavailable("this executor does not run plain processes: it was started without --allow-process")
-        if not self._free.acquire(timeout=_ENDING_SECONDS):
-            raise Denied(f"all {self._sessions} sessions of this executor are in use: try again later")
-        try:
-            link = self._embedded.open(request, self._blobs.get(names_of(request.bundle)))
-        except BaseException:
-            self._free.release()
-            raise
-        link.on_close(self._free.release)
+        with account.place() as leave:
+            if not self._free.acquire(timeout=ENDING_SECONDS):
+                raise Denied(f"all {self._sessions} sessions of this executor are in use: try again later")
+            try:
+                link = self._embedded.open(request, account.blobs.get(names_of(request.bundle)), account)
+            except BaseException:
+                self._free.release()
+                raise
+            link.on_close(self._free.release)
+            link.on_close(leave)
         self._used = True
         return link
 
@@ -68,23 +107,46 @@ class Service:
         used, self._used = self._used or self._embedded.sessions > 0, False
         return used
 
-    def has(self, names: bytes) -> bytes:
-        """HasBlobs."""
-        return encode_names(self._blobs.held(decode_names(names)))
+    def deny(self, caller: Caller, what: str, error: AvlabError) -> None:
+        """Put a refusal into the books and the audit trail."""
+        caller.account.denied(error)
+        name = caller.account.tenant.name
+        audit("deny", tenant=name, peer=caller.peer, what=what, error=type(error).__name__, text=str(error))
 
-    def put(self, requests: Iterator[bytes]) -> bytes:
+    def has(self, names: bytes, caller: Caller) -> bytes:
+        """HasBlobs: of the tenant's own."""
+        return encode_names(caller.account.blobs.held(decode_names(names)))
+
+    def put(self, requests: Iterator[bytes], caller: Caller) -> bytes:
         """PutBlobs: batches with parts of blobs."""
         parts = (m for data in requests for m in decode_batch(data, MAX_MESSAGE) if isinstance(m, Blob))
-        return encode_names(self._blobs.put(parts))
+        return encode_names(caller.account.blobs.put(parts))
 
-    def describe(self) -> bytes:
-        """Describe."""
+    def describe(self, caller: Caller) -> bytes:
+        """Describe: the executor as this tenant sees it. A client says hello with it."""
+        account = caller.account
+        audit("hello", tenant=account.tenant.name, peer=caller.peer)
         values = asdict(self._embedded.describe())
         tiers = [(t["name"], t["available"], t["reason"]) for t in values.pop("tiers")]
         values.pop("url")
-        values["capacity"] = self._sessions
+        values["sessions"] = account.open_sessions
+        values["capacity"] = min(self._sessions, account.tenant.quota.sessions or self._sessions)
         return encode_description(values, tiers)
+
+    def status(self, caller: Caller) -> bytes:
+        """Status: what the tenant has in use; an operator's: what all have."""
+        account = caller.account
+        return encode_status(self._embedded.status(account, self.accounts if account.tenant.operator else ()))
 
     def close(self) -> None:
         """End all workers. Idempotent."""
+        self._closing.set()
+        if self._bookkeeper is not None:
+            self._bookkeeper.join()
         self._embedded.close()
+
+    def _keep_books(self) -> None:
+        while not self._closing.wait(LOOK_SECONDS):
+            for account in self.accounts:
+                if account.metered:
+                    account.settle()

@@ -28,7 +28,7 @@ def interval(worker: WorkerProcess) -> float | None:
 def look(worker: WorkerProcess, thoroughly: bool) -> None:
     """Kill a worker that is over a limit. thoroughly: look at its scratch folder and threads too."""
     if worker.profile.processes or worker.group is None:
-        memory, cpu = _usage(worker)
+        memory, cpu = usage(worker)
         limits = worker.limits
         if limits.memory and memory > limits.memory:
             worker.kill("oom")
@@ -42,7 +42,7 @@ def look(worker: WorkerProcess, thoroughly: bool) -> None:
             worker.kill_saying("oom", f"limit of {MOST_THREADS} threads reached")
 
 
-def _usage(worker: WorkerProcess) -> tuple[int, float]:
+def usage(worker: WorkerProcess) -> tuple[int, float]:
     """Memory that only this session uses, in bytes, and CPU seconds, of a worker and all processes below it."""
     regions = worker.inbox.size + worker.outbox.size
     memory, ticks, pending = 0, 0, [worker.pid]

@@ -16,8 +16,10 @@ from avlab.remote.interrupts import exposed
 from avlab.remote.links.local import LocalLink
 from avlab.remote.shared_memory import Memory
 from avlab_executor.deadlines import Deadlines
+from avlab_executor.exits import Exit
 from avlab_executor.printed import Printed
 from avlab_executor.process import WorkerProcess
+from avlab_executor.watch import usage
 
 REPORT_SECONDS = 2.0
 _PART = 1 << 20
@@ -49,11 +51,31 @@ class WorkerLink:
             self._poll.register(fd, select.POLLIN)
         self._receiving, self._ringing = threading.Lock(), threading.Lock()
         self._closed = False
+        self.inputs = self.outputs = self.received = self.sent = 0
+        """Items, and bytes of their payload, to and from the worker."""
 
     @property
     def pid(self) -> int:
         """The worker's process."""
         return self._worker.pid
+
+    @property
+    def tier(self) -> str:
+        """The tier that the worker is locked in."""
+        return self._worker.tier
+
+    def memory(self) -> int:
+        """Bytes that this session alone uses now; 0 when the worker is gone."""
+        return 0 if self._worker.exited() else usage(self._worker)[0]
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the worker so far."""
+        end = self._worker.exited()
+        return end.cpu_seconds if end else usage(self._worker)[1]
+
+    def exited(self) -> Exit | None:
+        """The worker's end; None while it lives."""
+        return self._worker.exited()
 
     def begin(self, request: Open, blobs: Mapping[str, bytes]) -> None:
         """Hand the session over: what the bundle names, then the Open."""
@@ -69,8 +91,11 @@ class WorkerLink:
             self._link.send(message)  # says which inputs; the signal makes the worker read it
             self._worker.interrupt()
             return
-        if type(message) is ItemMessage and self._deadlines.sent():
-            self._ring()
+        if type(message) is ItemMessage:
+            self.inputs += 1
+            self.received += message.nbytes
+            if self._deadlines.sent():
+                self._ring()
         self._link.send(message)
 
     def hold(self) -> None:
@@ -161,6 +186,8 @@ class WorkerLink:
             self._since = None
             if message.failure is not None:
                 _credible(message.failure)
+            self.outputs += 1
+            self.sent += message.nbytes
             self._count(message.nbytes)
             if self._end is not None and self._output_left is not None and self._output_left < 0:
                 return None

@@ -1,7 +1,9 @@
 """Who may use a server: addresses, tokens, certificates. Nothing secret is shown, nothing is sent in the clear."""
 
+import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -11,7 +13,9 @@ from avlab_executor.server import Server, ServerConfig
 import avlab
 from avlab._pb import SERVICE
 from avlab.core.errors import ConfigError, ConnectError, Denied
+from avlab.core.message import Failure
 from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.failure import restore
 
 TOKEN = "correct-horse-battery-staple"
 METHODS = tuple(SERVICE.methods)
@@ -236,3 +240,92 @@ def test_files_that_are_no_certificates_are_named(tmp_path) -> None:
         avlab.connect("grpcs://127.0.0.1:1", tls=str(garbage))
     with pytest.raises(ConfigError, match="certificate"):
         Server(ServerConfig(port=0, certificate=b"not a certificate", key=b"not a key", warm=0))
+
+
+# Certificates of clients.
+
+
+def authority(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate that may sign others, and its key."""
+    paths = folder / f"{name}.crt", folder / f"{name}.key"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority"
+    command = ["openssl", *request.split(), "-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return paths
+
+
+def signed(folder: Path, name: str, by: tuple[Path, Path]) -> tuple[Path, Path]:
+    """A client's certificate that the authority has signed, and its key."""
+    cert, key, request = (folder / f"{name}.{kind}" for kind in ("crt", "key", "csr"))
+    new = f"req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -keyout {key} -out {request}"
+    sign = f"x509 -req -in {request} -CA {by[0]} -CAkey {by[1]} -CAcreateserial -days 2 -out {cert}"
+    for command in (new, sign):
+        subprocess.run(["openssl", *command.split()], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.fixture(scope="module")
+def mutual(own: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server that wants a token and a certificate of its own authority, and the folder with "client" and "other"."""
+    folder = tmp_path_factory.mktemp("mutual")
+    mine, foreign = authority(folder, "mine"), authority(folder, "foreign")
+    signed(folder, "client", mine)
+    signed(folder, "other", foreign)
+    cert, key = (path.read_bytes() for path in own)
+    config = ServerConfig(port=0, token=TOKEN, certificate=cert, key=key, client_ca=mine[0].read_bytes(), warm=1)
+    with Server(config) as server:
+        yield server, folder
+
+
+def test_a_client_shows_its_certificate(own, mutual) -> None:
+    server, folder = mutual
+    tls = avlab.TLS(ca=str(own[0]), certificate=str(folder / "client.crt"), key=str(folder / "client.key"))
+    url = f"grpcs://127.0.0.1:{server.port}"
+    for given in (tls, {"ca": own[0], "certificate": folder / "client.crt", "key": folder / "client.key"}):
+        with avlab.connect(url, auth=TOKEN, tls=given) as executor:
+            assert executor.execute(Far(), "twice", 21) == 42
+    with pytest.raises(Denied, match="token"):  # the certificate does not replace it
+        avlab.connect(url, tls=tls)
+
+
+@pytest.mark.parametrize("shown", [None, "other"])
+def test_a_client_without_the_right_certificate_is_not_let_in(own, mutual, shown) -> None:
+    server, folder = mutual
+    pair = {"certificate": str(folder / f"{shown}.crt"), "key": str(folder / f"{shown}.key")} if shown else {}
+    with pytest.raises(ConnectError) as caught:
+        avlab.connect(f"grpcs://127.0.0.1:{server.port}", auth=TOKEN, tls=avlab.TLS(str(own[0]), **pair), timeout=5)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"certificate": "c"}, {"key": "k"}, {"unknown": "x"}, 1, b"ca.pem", {"certificate": "c", "key": "k", "x": "y"}],
+)
+def test_tls_that_cannot_be_is_refused(given) -> None:
+    with pytest.raises(ConfigError, match="tls"):
+        RemoteExecutorConfig.from_url("grpcs://127.0.0.1:1", tls=given)
+
+
+@pytest.mark.parametrize("what", ["ca", "certificate", "key"])
+def test_a_missing_file_of_tls_is_named(own, tmp_path, what) -> None:
+    files = {"ca": str(own[0]), "certificate": str(own[0]), "key": str(own[1]), what: str(tmp_path / "missing.pem")}
+    with pytest.raises(ConfigError, match=rf"{what} '.*missing\.pem' cannot be read"):
+        avlab.connect("grpcs://127.0.0.1:1", tls=files)
+
+
+# Words of others.
+
+
+def test_an_error_of_another_is_bounded_and_steers_no_terminal() -> None:
+    text = "\x1b]0;title\x07\x1b[2J\u202egnp.exe\r\x9b31m" + "x" * (1 << 20) + "\nthe end\t."
+    failure = Failure(type="T" * 9000 + "\x1b", builtin="ValueError", message=text, traceback=text)
+    for each in (failure, replace(failure, kind="Denied"), replace(failure, reason="oom")):
+        shown = (
+            str(restore(each))
+            + getattr(restore(each), "remote_traceback", "")
+            + getattr(restore(each), "type_name", "")
+        )
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown)
+        assert len(shown) < 200_000
+        assert shown.startswith(r"\x1b]0;title\x07\x1b[2J\u202egnp.exe\r\x9b31m")
+        assert "\nthe end\t." in shown

@@ -125,17 +125,17 @@ def certificate(tmp_path_factory) -> tuple[Path, Path]:
 def test_tls_and_token_end_to_end(certificate, tmp_path) -> None:
     cert, key = certificate
     token = tmp_path / "token"
-    token.write_text("over tls\n")
+    token.write_text("over-tls\n")
     options = ("--host", "0.0.0.0", "--tls-cert", str(cert), "--tls-key", str(key), "--token-file", str(token))
     with served(*options) as (url, _):
         assert url.startswith("grpcs://")
         address = url.replace("0.0.0.0", "localhost")
-        with avlab.connect(address, auth="over tls", tls=str(cert)) as executor, executor.open(far.Double()) as session:
+        with avlab.connect(address, auth="over-tls", tls=str(cert)) as executor, executor.open(far.Double()) as session:
             assert list(session.stream(iter(range(50)))) == [2 * n for n in range(50)]
         with pytest.raises(avlab.Denied):
             avlab.connect(address, auth="wrong", tls=str(cert))
         with pytest.raises(avlab.ConnectError):  # nobody vouches for this certificate
-            avlab.connect(address, auth="over tls", timeout=2)
+            avlab.connect(address, auth="over-tls", timeout=2)
         with pytest.raises(avlab.ConnectError):  # plain text
             avlab.connect(address.replace("grpcs", "grpc"), timeout=2)
     with pytest.raises(avlab.ConfigError, match="cannot be read"):
@@ -271,7 +271,7 @@ def test_texts_of_internal_errors_stay_inside(channel, server, monkeypatch, capl
     def broken(*_: object) -> object:
         raise RuntimeError("/etc/the-secret-path")
 
-    monkeypatch.setattr(server._service._blobs, "held", broken)
+    monkeypatch.setattr(server._service.accounts[0].blobs, "held", broken)
     monkeypatch.setattr(server._service._embedded, "open", broken)
     opening = encode_batch([Open(Bundle(BundleKind.NODE, "Resize")), ItemMessage(1)])
     for name, request in (("HasBlobs", encode_names(["a"])), ("StreamNode", opening), ("ExecuteNode", opening)):

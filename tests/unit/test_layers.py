@@ -18,6 +18,7 @@ PACKAGES = {"avlab": "avlab", "avlab_kernel": "kernel_ext/avlab_kernel", "avlab_
 # The first prefix that fits a module says which of our own modules it may import.
 LAYERS = {
     "avlab.core.wire": ("avlab.core", "avlab._pb"),
+    "avlab.core.status": ("avlab.core", "avlab._pb"),
     "avlab.core": ("avlab.core",),
     "avlab._pb": (),
     "avlab.flow": ("avlab.core", "avlab.flow"),
@@ -39,8 +40,8 @@ HOMES = {
     "numpy": r"avlab\.(media|nodes)\b.*",
     "docker": r"avlab_executor\.container\w*",
     "cloudpickle": r"avlab\.remote\.(arguments|pickler)|avlab_executor\.worker\b.*",
-    "google": r"avlab\._pb|avlab\.core\.wire",
-    "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|auth|health)\w*",
+    "google": r"avlab\._pb|avlab\.core\.(wire|status)",
+    "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|calls|health)",
     "IPython": r"avlab_kernel\b.*",
     "ipywidgets": r"avlab_kernel\b.*",
     "matplotlib": r"avlab_executor\.worker\b.*",

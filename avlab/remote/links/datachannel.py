@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from avlab.core.errors import AvlabError, ConnectError, LinkClosed, LinkError
 from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, Failure, ItemMessage, Message, Open
+from avlab.core.status import Status, decode_status
 from avlab.core.wire import decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig
@@ -127,6 +128,9 @@ class ChannelConnection:
     def describe(self) -> Description:
         values, tiers = decode_description(self._call("Describe", b""))
         return Description(url=self._config.url, tiers=[Layer(*tier) for tier in tiers], **values)
+
+    def status(self) -> Status:
+        return decode_status(self._call("Status", b""))
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)

@@ -13,9 +13,11 @@ import grpc
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
 from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Message, Open
+from avlab.core.status import Status, decode_status
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
-from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.config import TLS, RemoteExecutorConfig
+from avlab.remote.failure import scrubbed
 from avlab.remote.interrupts import NOTICE, exposed
 from avlab.remote.link import Description, Layer, Link
 
@@ -29,6 +31,8 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.ping_timeout_ms", 5_000),
 )
+MAX_DETAILS = 4000
+"""Characters of a server's own words in an error."""
 _BLOB_PART = 1 << 20
 _WAITING = 256
 _SMALL = 8 << 10
@@ -178,6 +182,9 @@ class GrpcConnection:
         values, tiers = decode_description(self._unary("Describe", b""))
         return Description(url=self._url, tiers=[Layer(*tier) for tier in tiers], **values)
 
+    def status(self) -> Status:
+        return decode_status(self._unary("Status", b""))
+
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)
         name = "StreamNode" if request.bundle.kind is BundleKind.NODE else "StreamObject"
@@ -241,18 +248,24 @@ def _open_channel(config: RemoteExecutorConfig) -> grpc.Channel:
     host = f"[{config.host}]" if ":" in config.host else config.host
     address = f"{host}:{config.port}"
     if config.tls:
-        roots = None
-        if isinstance(config.tls, str):
-            try:
-                roots = Path(config.tls).read_bytes()
-            except OSError as error:
-                raise ConfigError(
-                    f"tls={config.tls!r}: the file of authorities cannot be read: {error.strerror}"
-                ) from None
-        return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), OPTIONS)
+        files = config.tls if isinstance(config.tls, TLS) else TLS()
+        credentials = grpc.ssl_channel_credentials(
+            _read("ca", files.ca), _read("key", files.key), _read("certificate", files.certificate)
+        )
+        return grpc.secure_channel(address, credentials, OPTIONS)
     if config.auth and not is_loopback(config.host):
         raise ConfigError(f"a token is not sent to {config.host} without TLS: use grpcs://{address}")
     return grpc.insecure_channel(address, OPTIONS)
+
+
+def _read(what: str, path: str | None) -> bytes | None:
+    """The content of a file of `TLS`."""
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"tls: {what} {path!r} cannot be read: {error.strerror}") from None
 
 
 _REFUSED = (
@@ -265,7 +278,7 @@ _REFUSED = (
 
 def _translate(error: Any, url: str) -> AvlabError:
     """gRPC's exceptions stay here."""
-    code, details = error.code(), error.details()
+    code, details = error.code(), scrubbed(error.details() or "", MAX_DETAILS)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ConnectError(f"no executor answers at {url} ({details}): is `avlab executor serve` running there?")
     if code in _REFUSED:

@@ -18,6 +18,7 @@ from avlab.core.channel import ChannelClosed, Receiver, Sender, open_channel
 from avlab.core.errors import ConfigError, LimitUnsupported, LinkClosed, TierUnavailable
 from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, BundleKind, Credit, ItemMessage, Message, Open
 from avlab.core.registry import registered
+from avlab.core.status import Status
 from avlab.core.tree import Values
 from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote.arguments import pickle_argument
@@ -106,6 +107,9 @@ class Inproc:
             sessions=sum(thread.is_alive() for thread in self._threads),
             max_item=MAX_ITEM,
         )
+
+    def status(self) -> Status:
+        return Status(tier="none")
 
     def lend(self, obj: object) -> Bundle:
         name = f"lent-{next(self._numbers)}"

@@ -1,0 +1,94 @@
+"""What an executor says of the sessions and quotas of a tenant, and its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+
+from google.protobuf.message import DecodeError
+
+import avlab._pb as pb
+from avlab.core.errors import CodecError
+
+MAX_STATUS = 1 << 22
+"""Bytes of a report that a caller reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """One session. age: seconds; inputs, outputs: items; received (from the caller), sent: bytes of payload; memory: bytes."""
+
+    tenant: str = ""
+    session: str = ""
+    name: str = ""
+    tier: str = ""
+    age: float = 0.0
+    inputs: int = 0
+    outputs: int = 0
+    received: int = 0
+    sent: int = 0
+    memory: int = 0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaStatus:
+    """One quota of a tenant. most: None for no bound. renewed: seconds until ``used`` begins at 0 again, None for what is in
+    use now."""
+
+    tenant: str = ""
+    name: str = ""
+    used: float = 0.0
+    most: float | None = None
+    renewed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the caller's tenant has in use; for an operator, what all tenants have. uptime: seconds."""
+
+    tenant: str = ""
+    operator: bool = False
+    uptime: float = 0.0
+    tier: str = ""
+    sessions: tuple[SessionStatus, ...] = ()
+    quotas: tuple[QuotaStatus, ...] = ()
+
+
+def label(session: str) -> str:
+    """The name of a session that may be shown: its own name lets whoever knows it resume the session."""
+    return hashlib.sha256(session.encode()).hexdigest()[:12]
+
+
+def encode_status(status: Status) -> bytes:
+    """StatusReport: the reply of Status."""
+    values = {f.name: getattr(status, f.name) for f in fields(status) if f.name not in ("sessions", "quotas")}
+    proto = pb.StatusReport(**values)
+    proto.sessions.extend(pb.SessionStatus(**asdict(session)) for session in status.sessions)
+    proto.quotas.extend(pb.QuotaStatus(**asdict(quota)) for quota in status.quotas)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def decode_status(data: bytes) -> Status:
+    """The reverse of `encode_status`. Raises CodecError."""
+    if len(data) > MAX_STATUS:
+        raise CodecError(f"a status of {len(data)} bytes exceeds the limit of {MAX_STATUS} bytes")
+    try:
+        proto = pb.StatusReport.FromString(data)
+    except DecodeError as error:
+        raise CodecError(f"a malformed StatusReport: {error}") from None
+    sessions = tuple(
+        SessionStatus(**{f.name: getattr(s, f.name) for f in fields(SessionStatus)}) for s in proto.sessions
+    )
+    quotas = tuple(
+        QuotaStatus(
+            q.tenant,
+            q.name,
+            q.used,
+            q.most if q.HasField("most") else None,
+            q.renewed if q.HasField("renewed") else None,
+        )
+        for q in proto.quotas
+    )
+    return Status(proto.tenant, proto.operator, proto.uptime, proto.tier, sessions, quotas)
