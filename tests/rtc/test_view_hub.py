@@ -109,6 +109,23 @@ def test_sound_becomes_blocks_of_20_ms_with_their_times() -> None:
     assert {b - a for a, b in itertools.pairwise(times)} <= {959, 960, 961}
 
 
+def test_sound_that_is_encoded_as_it_comes_and_sound_of_another_form_follow_each_other() -> None:
+    encoder, times = SoundEncoder(), []
+    for number in range(30):
+        fits = number // 10 != 1
+        frame = av.AudioFrame("s16" if fits else "fltp", "stereo" if fits else "mono", 960)
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 7 if fits else None, Fraction(1, 48_000)
+        for plane in frame.planes:
+            plane.update(b"\x00\x40" * (plane.buffer_size // 2) if fits else bytes(plane.buffer_size))
+        blocks = list(encoder.encode(frame, number * 960))
+        times += [at for _, at in blocks]
+        assert encoder.level == pytest.approx(0.5 if fits else 0)
+        assert frame.pts == (7 if fits else None)  # others may hold the same frame
+    assert times == [number * 960 for number in range(30)]
+    container = av.CodecContext.create("opus", "r")
+    assert container.decode(av.Packet(blocks[0][0]))[0].sample_rate == 48_000
+
+
 def test_two_viewers_cost_one_encode(hub: Outgoing) -> None:
     takers = Takes(), Takes()
     viewers = [hub.viewer(taker) for taker in takers]

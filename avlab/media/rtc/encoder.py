@@ -58,14 +58,13 @@ class PictureEncoder:
         self._rung, self.bit_rate = rung, bit_rate
         self._context: Any = None
         self._form: tuple[Any, ...] = ()
-        self._stamp = Stamper()
 
     def encode(self, frame: Any, pts: int, key: bool) -> tuple[bytes, bool, tuple[int, int]]:
         """Bytes (Annex B), whether it is a key picture, and its size. Raises MediaError for what cannot be encoded."""
         form = frame.format.name, frame.width, frame.height, self.bit_rate
         if form != self._form:
             self._build(frame, form)
-        (own,) = self._graph.push(self._stamp(frame, pts, PICTURE_BASE))
+        (own,) = self._graph.push(frame)  # a frame of our own, over the same memory when nothing is to be converted
         own.pts, own.time_base = pts, PICTURE_BASE
         own.pict_type = 1 if key else 0  # I: x264 makes it an IDR picture
         try:
@@ -132,16 +131,23 @@ class SoundEncoder:
 
     def encode(self, frame: Any, pts: int) -> Iterator[tuple[bytes, int]]:
         """Coded blocks that are ready, each with its pts in samples of 48 kHz."""
-        base = Fraction(1, frame.sample_rate)
-        for block in self._graph.push(self._stamp(frame, round(pts * SOUND_BASE / base), base)):
-            if block.samples != BLOCK:  # the rest of another form of sound
-                continue
-            samples = block.to_ndarray().astype(np.float32)
-            self.level = float(np.sqrt(np.mean(samples * samples))) / 32768
-            at = round(block.pts * Fraction(block.time_base) / SOUND_BASE)
+        for block, at in self._blocks(frame, pts):
+            samples = np.frombuffer(block.planes[0], np.int16, 2 * BLOCK).astype(np.float32)
+            self.level = float(np.sqrt(samples.dot(samples) / len(samples))) / 32768
             try:
                 packets = self._context.encode(block)
             except av.FFmpegError as error:
                 raise MediaError(f"Opus cannot encode {frame}: {error}") from error
             for packet in packets:
                 yield bytes(packet), at
+
+    def _blocks(self, frame: Any, pts: int) -> Iterator[tuple[Any, int]]:
+        rate = frame.sample_rate
+        if (frame.format.name, frame.layout.name, rate, frame.samples) == ("s16", "stereo", 48_000, BLOCK):
+            self._graph.close()  # less than a block of another form may be left in it
+            yield frame, pts
+            return
+        base = Fraction(1, rate)
+        for block in self._graph.push(self._stamp(frame, round(pts * SOUND_BASE / base), base)):
+            if block.samples == BLOCK:  # not the rest of another form of sound
+                yield block, round(block.pts * Fraction(block.time_base) / SOUND_BASE)

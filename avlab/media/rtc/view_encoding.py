@@ -1,4 +1,4 @@
-"""One encoder of a live stream, on a thread of its own."""
+"""The encoders of a live stream: each size of the pictures on a thread of its own, the sound where it comes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from avlab.core.clock import Clock
 from avlab.core.errors import AvlabError
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder, StillEncoder
-
-SOUND = "sound"
-"""Name of the encoder of sound; those of pictures are called by their form and rung."""
-_SOUND_WAITS = 25  # blocks that may wait for the encoder: half a second
 
 
 class Hub(Protocol):
@@ -31,18 +27,15 @@ class Hub(Protocol):
     def give(self, coded: Coded, lane: str | None) -> None: ...
 
 
-class Encoding:
-    """The encoder of one rung, or of the sound, on a thread of its own; it takes what is newest."""
+class PictureEncoding:
+    """Pictures of one size and form, on a thread of its own; it takes what is newest."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self._hub, self._name = hub, name
         self.key = False
-        sound = name == SOUND
         receiver: Receiver[tuple[Item, Fraction]]
-        self._sender, receiver = open_channel(
-            _SOUND_WAITS if sound else 1, Policy.DROP_OLDEST if sound else Policy.LATEST
-        )
-        work = self._sound if sound else self._stills if name.startswith("jpeg") else self._pictures
+        self._sender, receiver = open_channel(1, Policy.LATEST)
+        work = self._stills if name.startswith("jpeg") else self._pictures
         self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
         self._thread.start()
 
@@ -52,7 +45,7 @@ class Encoding:
         return int(self._sender.statistics().dropped)
 
     def send(self, item: Item, time: Fraction) -> None:
-        """One more item with its time on the stream's timeline; never blocks."""
+        """One more picture with its time on the stream's timeline; never blocks."""
         try:
             self._sender.send((item, time))
         except ChannelClosed:  # nobody looks any more
@@ -80,7 +73,7 @@ class Encoding:
             try:
                 data, is_key, size = encoder.encode(item.value, pts, key)
             except (AvlabError, ValueError) as error:
-                self._bad(error)
+                _note(hub, error)
                 continue
             hub.give(Coded("video", data, pts, is_key, captured(item, hub.clock), size, item.time), self._name)
 
@@ -93,26 +86,34 @@ class Encoding:
             try:
                 data, size = encoder.encode(item.value)
             except (AvlabError, ValueError) as error:
-                self._bad(error)
+                _note(hub, error)
                 continue
             pts, since = int(time / PICTURE_BASE), captured(item, hub.clock)
             hub.give(Coded("video", data, pts, True, since, size, item.time, "jpeg"), self._name)
 
-    def _sound(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
-        hub, encoder = self._hub, SoundEncoder()
-        for item, time in receiver:
-            try:
-                for data, pts in encoder.encode(item.value, int(time / SOUND_BASE)):
-                    hub.give(
-                        Coded("audio", data, pts, True, captured(item, hub.clock), own=item.time, form="opus"), None
-                    )
-            except (AvlabError, ValueError) as error:
-                self._bad(error)
-            hub.level = encoder.level
 
-    def _bad(self, error: Exception) -> None:
-        self._hub.counts["bad"] += 1
-        self._hub.problem = str(error)
+class SoundEncoding:
+    """The sound, encoded by who brings it: 20 ms of it cost less than handing them to another thread."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub, self._encoder, self._lock = hub, SoundEncoder(), threading.Lock()
+
+    def send(self, item: Item, time: Fraction) -> None:
+        """One more block of sound with its time on the stream's timeline."""
+        hub = self._hub
+        with self._lock:
+            try:
+                for data, pts in self._encoder.encode(item.value, int(time / SOUND_BASE)):
+                    since = captured(item, hub.clock)
+                    hub.give(Coded("audio", data, pts, True, since, own=item.time, form="opus"), None)
+            except (AvlabError, ValueError) as error:
+                _note(hub, error)
+            hub.level = self._encoder.level
+
+
+def _note(hub: Hub, error: Exception) -> None:
+    hub.counts["bad"] += 1
+    hub.problem = str(error)
 
 
 def captured(item: Item, clock: Clock) -> int:
