@@ -19,7 +19,8 @@ def audit(event: str, **facts: str | int | float) -> None:
     if not _log.isEnabledFor(logging.INFO):
         return
     bounded = {name: fact[:MOST] if isinstance(fact, str) else fact for name, fact in facts.items()}
-    _log.info("%s", json.dumps({"event": event, **bounded}, ensure_ascii=True))
+    facts = {"event": event, **bounded}
+    _log.info("%s", json.dumps(facts, ensure_ascii=True), extra={"audit": facts})
 
 
 __all__ = ["audit"]
