@@ -12,7 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint bench protos pins clean distclean programs
+.PHONY: help demo lab test check lint bench escapes protos pins clean distclean programs
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,6 +41,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 
 bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quick --only …"
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+escapes: $(VENV)/.dev programs ## try to escape from every isolation tier, and print what came of it
+	@$(BIN)/python tests/sandbox/escapes.py
 
 protos: $(VENV)/.dev ## make the descriptor set from protos/
 	@$(BIN)/python -m grpc_tools.protoc -I protos --descriptor_set_out=$(DESCRIPTORS) protos/avlab/v1/executor.proto
@@ -90,7 +93,7 @@ $(VENV)/.bench: $(VENV)/.installed
 	@touch $@
 
 # What tests need besides Python, as command=Debian package: root gets it, others are told.
-PROGRAMS := chromium=chromium turnserver=coturn ip=iproute2
+PROGRAMS := chromium=chromium turnserver=coturn ip=iproute2 runsc=runsc
 programs:
 	@missing=; for each in $(PROGRAMS); do \
 	  command -v $${each%=*} >/dev/null || missing="$$missing $${each#*=}"; done; \

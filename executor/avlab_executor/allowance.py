@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from avlab.core.errors import LimitUnsupported
 from avlab.remote.limits import Limits
-from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, LANDLOCK, NAMESPACES, PROCESS
+from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, GVISOR, LANDLOCK, NAMESPACES, PROCESS
 
 DEFAULT_MEMORY = 2 << 30
 DEFAULT_OPEN_FILES = 256
@@ -17,7 +17,7 @@ _TASKS_WITHOUT_PROCESSES = 512
 def effective(limits: Limits, tier: str) -> Limits:
     """The limits that will be in force. Raises LimitUnsupported, which names the tier that can enforce what this one cannot."""
     if tier != NAMESPACES:
-        for name in ("processes", "scratch"):
+        for name in ("processes",) if tier == GVISOR else ("processes", "scratch"):
             value = getattr(limits, name)
             if value is not None:
                 raise LimitUnsupported(
@@ -36,7 +36,7 @@ def effective(limits: Limits, tier: str) -> Limits:
 def for_kernel(limits: Limits, tier: str) -> dict[str, int]:
     """rlimits by the names of sandbox.rlimits, without the address space, for limits made by ``effective``."""
     numbers = {"nofile": limits.open_files or DEFAULT_OPEN_FILES}
-    if limits.cpu_seconds is not None:
+    if limits.cpu_seconds is not None and tier != GVISOR:  # whose kernel ignores it: the pool watches
         numbers["cpu"] = int(limits.cpu_seconds)
     if tier == NAMESPACES:
         # Elsewhere the kernel counts all processes of the host's user.

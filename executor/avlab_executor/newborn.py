@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
+import importlib.util
 import io
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from avlab_executor.sandbox import handshake, rlimits, selfprobe
 from avlab_executor.sandbox.nest import Nest
-from avlab_executor.sandbox.profile import Profile
+from avlab_executor.sandbox.profile import GVISOR, Profile
 
 CANNOT_START = 70  # EX_SOFTWARE of sysexits.h
 _ABOVE_ALL = 64
@@ -38,14 +41,20 @@ Entry = Callable[[Descriptors], object]
 
 
 def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: Sequence[int]) -> NoReturn:
-    """Become a worker: take the descriptors (stdout, stderr, session, inbox, outbox), lock, prove it, hear the limits, serve."""
+    """Become a worker: take the descriptors, lock, prove it, hear the limits, serve.
+
+    descriptors: stdout, stderr, session, inbox, outbox and, where signals of the host do not arrive, a pipe that stands for SIGINT.
+    """
     code = CANNOT_START
     try:
-        os.setsid()
+        if os.getsid(0) != os.getpid():
+            os.setsid()
         _arrange(nest, descriptors)
         if _lock(nest, profile, zygote):
             code = 1
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            if len(descriptors) > len(Descriptors()) + 2:
+                _interrupt_at(len(descriptors))
             entry(Descriptors())
             code = 0
     except SystemExit as end:
@@ -57,6 +66,26 @@ def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: S
     finally:
         _flush()
         os._exit(code & 0xFF)
+
+
+def load(entry: str, preload: Sequence[str]) -> Entry:
+    """Import what workers need, as far as it is installed, and the entry ("module:function"). Raises what imports raise."""
+    for name in preload:
+        if importlib.util.find_spec(name.partition(".")[0]):
+            importlib.import_module(name)
+    module, _, function = entry.partition(":")
+    found: Entry = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _interrupt_at(pipe: int) -> None:
+    main = threading.main_thread().ident or 0
+
+    def listen() -> None:
+        while os.read(pipe, 1):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=listen, name="avlab-sigint", daemon=True).start()
 
 
 def _arrange(nest: Nest, descriptors: Sequence[int]) -> None:
@@ -83,13 +112,16 @@ def _lock(nest: Nest, profile: Profile, zygote: int) -> bool:
             handshake.send(link, {"error": error.strerror or str(error)})
             return False
         _forget_the_zygote()
-        handshake.send(link, {"answers": selfprobe.answers(profile)})
+        report: dict[str, object] = {"answers": selfprobe.answers(profile)}
+        if profile.tier == GVISOR:  # others are measured from outside
+            report["size"] = rlimits.address_space(os.getpid())
+        handshake.send(link, report)
         try:
             limits = handshake.receive(link)
         except EOFError:
             return False  # the pool was closed before anybody needed this worker
         rlimits.apply(limits)
-        handshake.send(link, {"limits": sorted(limits)})
+        handshake.send(link, {"limits": rlimits.own()})
         return True
     finally:
         link.detach()

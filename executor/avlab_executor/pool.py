@@ -17,7 +17,7 @@ from avlab.remote.limits import Limits
 from avlab_executor import watch
 from avlab_executor.allowance import effective, for_kernel
 from avlab_executor.process import StillbornError, WorkerProcess
-from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, NAMESPACES, SCRATCH, Profile
+from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, GVISOR, NESTED, SCRATCH, Profile
 from avlab_executor.sandbox.tiers import TierReport, landlock_missing
 from avlab_executor.spawner import Recipe, Spawner, ZygoteEndedError
 
@@ -166,14 +166,16 @@ class Pool:
     def _prepare(self, spawner: Spawner, number: int, asked: Limits) -> WorkerProcess:
         scratch, uid = SCRATCH, 0
         try:
-            if spawner.tier != NAMESPACES:
+            if spawner.tier not in NESTED:
                 scratch = f"{spawner.folder}/{number}"
                 os.mkdir(scratch, 0o700)
             elif spawner.administrator:
                 uid = _FIRST_UID + next(self._uids) % _UIDS
             group = spawner.groups.make(str(number)) if spawner.groups else None
             size, processes = asked.scratch or DEFAULT_SCRATCH, asked.processes is not None
-            profile = Profile(spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock)
+            profile = Profile(
+                spawner.tier, scratch, size, processes, spawner.folders, uid, self._landlock and spawner.tier != GVISOR
+            )
             return WorkerProcess(number, profile, group)
         except FileNotFoundError:  # the keeper has cleared up behind the zygote
             raise spawner.obituary() from None

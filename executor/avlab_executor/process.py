@@ -12,14 +12,16 @@ from collections.abc import Callable
 from avlab.core.errors import AvlabError, TierUnavailable
 from avlab.remote.limits import Limits
 from avlab.remote.shared_memory import Region
+from avlab_executor import guest
 from avlab_executor.exits import Exit, asked_to_die, explain
-from avlab_executor.sandbox import cgroup, handshake, scratch
-from avlab_executor.sandbox.profile import NAMESPACES, Profile
+from avlab_executor.sandbox import cgroup, gvisor, handshake, scratch
+from avlab_executor.sandbox.family import cpu_time, tree
+from avlab_executor.sandbox.profile import GVISOR, NESTED, Profile
+from avlab_executor.sandbox.rlimits import address_space
 from avlab_executor.sandbox.verify import verify, verify_limits
 
 _START_SECONDS = 20.0
 _END_SECONDS = 5.0
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # Threads and buffers of the worker's own code, besides the two regions.
 _OWN_ADDRESS_SPACE = 64 << 20
 
@@ -39,6 +41,7 @@ class WorkerProcess:
         self.number, self.profile, self.tier, self.group = number, profile, profile.tier, group
         self.limits = Limits()
         self.pid = 0
+        self.cpu_before = self._cpu_killed = 0.0  # seconds that its start took, and that it had taken when it was killed
         with contextlib.ExitStack() as undo:
             self.inbox = Region.create()
             undo.callback(self.inbox.close)
@@ -50,7 +53,7 @@ class WorkerProcess:
             self.stdout, self._far_stdout = _pipe(undo)
             self.stderr, self._far_stderr = _pipe(undo)
             undo.pop_all()
-        self._handle = -1
+        self._handle = self._interrupts = -1
         self._asked: tuple[str, str] | None = None
         self._exit: Exit | None = None
         self._started, self._ended = threading.Event(), threading.Event()
@@ -63,6 +66,12 @@ class WorkerProcess:
         os.fchmod(self.inbox.fd, 0o400)
         inbox = os.open(f"/proc/self/fd/{self.inbox.fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if self.tier == GVISOR:
+                interrupts, self._interrupts = os.pipe()
+                try:
+                    guest.follow(self.socket, inbox, self.outbox.fd, interrupts)
+                finally:
+                    os.close(interrupts)
             give([self._far_stdout, self._far_stderr, self._far.fileno(), inbox, self.outbox.fd])
         finally:
             self._far.close()
@@ -89,6 +98,8 @@ class WorkerProcess:
     def ended(self, status: int, cpu_seconds: float, max_rss: int) -> None:
         """The zygote has buried it."""
         killed = self.group is not None and self.group.out_of_memory_kills() > 0
+        if self.tier == GVISOR:
+            status, cpu_seconds = gvisor.wait_status(status), max(cpu_seconds, self._cpu_killed) - self.cpu_before
         self._finish(explain(status, cpu_seconds, max_rss, self.limits, out_of_memory=killed, asked=self._asked))
 
     def lost(self, text: str) -> None:
@@ -118,13 +129,18 @@ class WorkerProcess:
             self._started.wait(_START_SECONDS)
             verify(self.pid, self.profile, administrator, report["answers"])
             if self.group is not None:
+                if self.tier == GVISOR:
+                    self._group_family(self.group)
                 # A tmpfs for scratch files is memory, and the outbox counts for who touches it first.
-                files = (limits.scratch or 0) if self.tier == NAMESPACES else 0
+                files = (limits.scratch or 0) if self.tier in NESTED else 0
                 self.group.limit((limits.memory or 0) + files + self.outbox.size)
-            rlimits = {**rlimits, "as": self._address_space() + (limits.memory or 0)}
+            used = report["size"] if self.tier == GVISOR else address_space(self.pid)
+            regions = self.inbox.size + self.outbox.size
+            rlimits = {**rlimits, "as": used + regions + _OWN_ADDRESS_SPACE + (limits.memory or 0)}
             handshake.send(self.socket, dict(rlimits))
-            handshake.receive(self.socket)
-            verify_limits(self.pid, rlimits)
+            told = handshake.receive(self.socket)["limits"]
+            # Limits of gVisor's kernel are not seen from outside; the worker's own word is still ours.
+            verify_limits(self.pid, rlimits, told if self.tier == GVISOR else None)
         except (OSError, EOFError) as error:
             end = self.exited(
                 _END_SECONDS if isinstance(error, EOFError | ProcessLookupError | FileNotFoundError) else 0
@@ -136,16 +152,24 @@ class WorkerProcess:
         except AvlabError:
             self.close()
             raise
+        if self.tier == GVISOR:
+            self.cpu_before = cpu_time(tree(self.pid))
         self.socket.settimeout(None)
 
-    def _address_space(self) -> int:
-        with open(f"/proc/{self.pid}/statm") as file:
-            used = int(file.read().split()[0]) * _PAGE
-        return used + self.inbox.size + self.outbox.size + _OWN_ADDRESS_SPACE
+    def _group_family(self, group: cgroup.Group) -> None:
+        """What runsc has started before it was itself in the group is in it too."""
+        for pid in set(tree(self.pid)) - group.members():
+            group.add(pid)
 
     def interrupt(self) -> None:
         """SIGINT: KeyboardInterrupt in the worker's main thread. A dead worker is left alone."""
-        self._signal(signal.SIGINT)
+        if self.tier != GVISOR:
+            self._signal(signal.SIGINT)
+            return
+        with self._lock:
+            if self._interrupts >= 0:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._interrupts, b"\0")
 
     def kill(self, reason: str = "signal") -> None:
         """SIGKILL; ``exited`` then gives this reason, unless the worker was dead already."""
@@ -155,6 +179,8 @@ class WorkerProcess:
         """kill with a text of the caller's."""
         with self._lock:
             self._asked = self._asked or (reason, text)
+        if self.tier == GVISOR and self.pid and not self._ended.is_set():
+            self._cpu_killed = cpu_time(tree(self.pid))  # runsc is killed before it could wait for its own
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
@@ -184,15 +210,15 @@ class WorkerProcess:
         self._ended.wait(_END_SECONDS)
         self.socket.close()
         with self._lock:
-            for descriptor in (self.stdout, self.stderr, self._handle):
+            for descriptor in (self.stdout, self.stderr, self._handle, self._interrupts):
                 if descriptor >= 0:
                     os.close(descriptor)
-            self._handle = -1
+            self._handle = self._interrupts = -1
         self.inbox.close()
         self.outbox.close()
         if self.group is not None:
             self.group.close()
-        if self.tier != NAMESPACES:
+        if self.tier not in NESTED:
             scratch.remove(self.profile.scratch)
 
     def __enter__(self) -> WorkerProcess:

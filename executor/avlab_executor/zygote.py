@@ -11,23 +11,22 @@ stdout, stderr, session, inbox, outbox. To the host: {tier, reports, administrat
 from __future__ import annotations
 
 import gc
-import importlib
-import importlib.util
 import json
 import os
 import select
 import selectors
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from avlab.core.errors import AvlabError
-from avlab_executor.newborn import Entry, live
+from avlab_executor import guest, newborn
 from avlab_executor.sandbox import cgroup, kernel, scratch, tiers
 from avlab_executor.sandbox.nest import Nest
-from avlab_executor.sandbox.profile import PROCESS, Profile
+from avlab_executor.sandbox.profile import GVISOR, PROCESS, Profile
 
 LARGEST_WORDS = 1 << 17
 _DESCRIPTORS = 5
@@ -106,20 +105,33 @@ def _run(nest: Nest, control: socket.socket, config: dict[str, Any], keeper: int
         return
     gc.disable()  # nothing that imports make is garbage
     nest.build(config["folders"])
-    for name in config["preload"]:
-        if importlib.util.find_spec(name.partition(".")[0]):
-            importlib.import_module(name)
-    module, _, function = config["entry"].partition(":")
-    entry: Entry = getattr(importlib.import_module(module), function)
+    bear = _bear_guests(nest, config) if nest.tier == GVISOR else _bear_forks(nest, config)
     gc.freeze()
     gc.enable()
     _tell(control, ready=True)
-    _Zygote(nest, control, entry).serve()
+    _Zygote(nest, control, bear).serve()
+
+
+Bear = Callable[[Profile, int, list[int]], NoReturn]
+"""Become a worker, in a fork: its profile, the zygote's pid, its descriptors."""
+
+
+def _bear_forks(nest: Nest, config: dict[str, Any]) -> Bear:
+    entry = newborn.load(config["entry"], config["preload"])
+    return lambda profile, zygote, descriptors: newborn.live(nest, profile, zygote, entry, descriptors)
+
+
+def _bear_guests(nest: Nest, config: dict[str, Any]) -> Bear:
+    def bear(profile: Profile, zygote: int, descriptors: list[int]) -> NoReturn:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        guest.start(nest, profile, config["entry"], config["preload"], sys.path, descriptors)
+
+    return bear
 
 
 class _Zygote:
-    def __init__(self, nest: Nest, control: socket.socket, entry: Entry) -> None:
-        self._nest, self._control, self._entry = nest, control, entry
+    def __init__(self, nest: Nest, control: socket.socket, bear: Bear) -> None:
+        self._nest, self._control, self._bear = nest, control, bear
         self._workers: dict[int, tuple[int, int]] = {}  # pidfd: order, pid
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
@@ -150,7 +162,7 @@ class _Zygote:
             if pid == 0:
                 self._selector.close()
                 self._control.detach()  # its number is about to be another file
-                live(self._nest, Profile.from_json(order["profile"]), zygote, self._entry, descriptors)
+                self._become(Profile.from_json(order["profile"]), zygote, descriptors)
         except OSError as error:
             _tell(self._control, failed=order["order"], error=str(error))
             return True
@@ -162,6 +174,15 @@ class _Zygote:
         self._selector.register(handle, selectors.EVENT_READ)
         _tell(self._control, [handle], started=order["order"])
         return True
+
+    def _become(self, profile: Profile, zygote: int, descriptors: list[int]) -> NoReturn:
+        try:
+            self._bear(profile, zygote, descriptors)
+        except BaseException:  # noqa: BLE001  shown on the worker's stderr; a fork must not run on in the zygote's code
+            os.dup2(descriptors[1], 2)
+            traceback.print_exc()
+        finally:
+            os._exit(newborn.CANNOT_START)
 
     def _bury(self, handle: int) -> None:
         order, pid = self._workers.pop(handle)

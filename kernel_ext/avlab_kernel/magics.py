@@ -34,7 +34,7 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         --files           data files and folders next to the notebook that the code reads; modules are found by themselves
         --memory --cpu    bytes and seconds of CPU time that one session may use
         --timeout         seconds of wall time for one item or call
-        --tier            isolation tier: namespaces, landlock
+        --tier            isolation tier: gvisor, namespaces, landlock
         --name            what the sessions are called in %avlab status
         --explain         show what would be sent and open nothing
         --remote-imports  the cell's imports exist on the executor only: it is executed there, not here

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+from pathlib import Path
 
 UID = 12345
 
@@ -16,14 +18,15 @@ def main(tier: str, secret: str) -> None:
 
     from avlab.remote.limits import Limits
 
-    wrong, limits = [], Limits(memory="512M", scratch="8M") if tier == "namespaces" else Limits(memory="512M")
+    wrong, limits = [], Limits(memory="512M", scratch="8M") if tier != "landlock" else Limits(memory="512M")
     facts = {
         "host": os.getpid(),
         "zygote": os.getppid(),
         "secret": secret,
         "open_folder": "/var/tmp",
         "home": "/home",
-        "checkout": "/",
+        "checkout": str(Path(__file__).parents[2]),
+        "host_name": socket.gethostname(),
     }
     with Pool(tier, entry="sandbox_attempts:main", paths=[HERE], preload=()) as pool:
         conversation = Conversation(pool.acquire(limits))

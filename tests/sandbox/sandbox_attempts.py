@@ -1,7 +1,8 @@
 """What a hostile session would try, with what it must get; and the worker's entry that tries it on request.
 
 A row: what is attempted, how, and the errno that each tier must answer (one name, or several with ``|`` where kernels differ).
-"no effect" stands for a call that pretends to succeed and changes nothing.
+"no effect" stands for a call that pretends to succeed and changes nothing, "its own" for one that finds only what belongs to the
+session: its own process, or the kernel that gVisor gives it. Whatever else succeeds is an escape.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import avlab_executor
 from avlab_executor.sandbox.kernel import SECCOMP_MODE_FILTER, prctl, syscall
+from avlab_executor.sandbox.visible import SYSTEM, SYSTEM_FILES
 
-NO_EFFECT = "no effect"
+import avlab
+
+NO_EFFECT, ITS_OWN = "no effect", "its own"
 PR_GET_SECCOMP = 21
 
 
@@ -53,7 +58,7 @@ def outcome_of(attempt: Attempt, facts: SimpleNamespace) -> str:
         result = attempt.run(facts)
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error))
-    return NO_EFFECT if result is NO_EFFECT else f"success: {result!r:.80}"
+    return str(result) if result in (NO_EFFECT, ITS_OWN) else f"success: {result!r:.80}"
 
 
 def read(path: str) -> object:
@@ -71,6 +76,49 @@ def write(path: str, flags: int = os.O_WRONLY) -> object:
 
 def create(path: str) -> object:
     return write(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+
+def its_own(found: object, is_own: bool) -> object:
+    return ITS_OWN if is_own else found
+
+
+def environment_of_first() -> object:
+    found = read("/proc/1/environ")
+    return its_own(found, os.getpid() == 1)
+
+
+def host_name(facts: SimpleNamespace) -> object:
+    found = read("/proc/sys/kernel/hostname")
+    return its_own(found, found.strip() not in (b"", facts.host_name.encode()))
+
+
+def without_rows(path: str) -> object:
+    """A table of connections: gVisor's own has none, whatever the host has."""
+    with open(path) as file:
+        rows = file.read().splitlines()
+    return its_own(rows, len(rows) <= 1)
+
+
+def mounts(facts: SimpleNamespace) -> object:
+    with open("/proc/self/mountinfo") as file:
+        found = file.read()
+    return its_own(found, not any(text in found for text in (facts.home, facts.checkout, facts.secret)))
+
+
+def processes() -> object:
+    found = [name for name in os.listdir("/proc") if name.isdigit()]
+    return its_own(found, found == [str(os.getpid())] == ["1"])
+
+
+def listing(path: str) -> object:
+    """Names in a folder; its own are those that lead to what every session may see."""
+    found = os.listdir(path)
+    seen = [*SEEN, *sys.path]
+    return its_own(found, all(any((s + "/").startswith(os.path.join(path, n) + "/") for s in seen) for n in found))
+
+
+def signal_first() -> object:
+    return ITS_OWN if os.getpid() == 1 else os.kill(1, SIGTERM)
 
 
 def through_link(target: str) -> object:
@@ -113,17 +161,19 @@ def shared_write(descriptor: int) -> object:
 INTERPRETER = os.path.realpath(sys.executable)
 MODULE = os.path.realpath(json.__file__)
 STDLIB = os.path.dirname(MODULE)
+SEEN = [*SYSTEM, *SYSTEM_FILES, sys.prefix, sys.base_prefix, "/proc", "/dev", "/sys", "/tmp", "/scratch"]
+SEEN += [folder for package in (avlab, avlab_executor) for folder in package.__path__]
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID = 0x10000000, 0x40000000, 0x20000, 0x20000000
 SIGCHLD, SIGTERM = 17, 15
 UNREADABLE = "EACCES|ENOENT"
 
 
-def same(expected: str) -> dict[str, str]:
-    return {"landlock": expected, "namespaces": expected}
+def same(expected: str, gvisor: str = "") -> dict[str, str]:
+    return {"landlock": expected, "namespaces": expected, "gvisor": gvisor or expected}
 
 
-def differ(landlock: str, namespaces: str) -> dict[str, str]:
-    return {"landlock": landlock, "namespaces": namespaces}
+def differ(landlock: str, nested: str) -> dict[str, str]:
+    return {"landlock": landlock, "namespaces": nested, "gvisor": nested}
 
 
 ATTEMPTS = [
@@ -133,29 +183,37 @@ ATTEMPTS = [
     Attempt("read a secret with ..", lambda f: read("../" * 20 + f.secret), same(UNREADABLE)),
     Attempt("read /etc/shadow", lambda f: read("/etc/shadow"), same(UNREADABLE)),
     Attempt("read /etc/passwd", lambda f: read("/etc/passwd"), same(UNREADABLE)),
-    Attempt("read the environment of process 1", lambda f: read("/proc/1/environ"), same("EACCES")),
+    Attempt("read the environment of process 1", lambda f: environment_of_first(), same("EACCES", ITS_OWN)),
     Attempt("read the environment of the host", lambda f: read(f"/proc/{f.host}/environ"), same(UNREADABLE)),
     Attempt("read the memory of the host", lambda f: read(f"/proc/{f.host}/mem"), same(UNREADABLE)),
     Attempt("read the command line of the host", lambda f: read(f"/proc/{f.host}/cmdline"), same(UNREADABLE)),
     Attempt("look through the root of the host", lambda f: os.listdir(f"/proc/{f.host}/root"), same(UNREADABLE)),
     Attempt("read /proc/keys", lambda f: read("/proc/keys"), same(UNREADABLE)),
-    Attempt("read /proc/kallsyms", lambda f: read("/proc/kallsyms"), same("EACCES")),
-    Attempt("read /proc/sys", lambda f: read("/proc/sys/kernel/hostname"), same("EACCES")),
-    Attempt("read the table of connections", lambda f: read("/proc/self/net/tcp"), same(UNREADABLE)),
-    Attempt("the same by way of a thread", lambda f: read(f"/proc/self/task/{os.getpid()}/net/unix"), same(UNREADABLE)),
-    Attempt("read the table of mounts", lambda f: read("/proc/self/mountinfo"), same(UNREADABLE)),
-    Attempt("list the processes", lambda f: os.listdir("/proc"), same(UNREADABLE)),
-    Attempt("list /", lambda f: os.listdir("/"), same("EACCES")),
-    Attempt("list the home of the host's user", lambda f: os.listdir(f.home), same(UNREADABLE)),
-    Attempt("list the folder of the checkout", lambda f: os.listdir(f.checkout), same(UNREADABLE)),
+    Attempt("read /proc/kallsyms", lambda f: read("/proc/kallsyms"), same("EACCES", "ENOENT")),
+    Attempt("read /proc/sys", host_name, same("EACCES", ITS_OWN)),
+    Attempt("read the table of connections", lambda f: without_rows("/proc/self/net/tcp"), same(UNREADABLE, ITS_OWN)),
+    Attempt(
+        "the same by way of a thread",
+        lambda f: without_rows(f"/proc/self/task/{os.getpid()}/net/unix"),
+        same(UNREADABLE, ITS_OWN),
+    ),
+    Attempt("read the table of mounts", mounts, same(UNREADABLE, ITS_OWN)),
+    Attempt("list the processes", lambda f: processes(), same(UNREADABLE, ITS_OWN)),
+    Attempt("list /", lambda f: listing("/"), same("EACCES", ITS_OWN)),
+    Attempt("list the home of the host's user", lambda f: listing(f.home), same(UNREADABLE, f"{ITS_OWN}|ENOENT")),
+    Attempt("list the folder of the checkout", lambda f: listing(f.checkout), same(UNREADABLE, f"{ITS_OWN}|ENOENT")),
     Attempt("open a device", lambda f: read("/dev/mem"), same(UNREADABLE)),
-    Attempt("open the terminal", lambda f: read("/dev/tty"), same("EACCES|ENOENT|ENXIO")),
+    Attempt("open the terminal", lambda f: read("/dev/tty"), same("EACCES|ENOENT|ENXIO", "EIO|ENXIO")),
     Attempt("read the kernel's log", lambda f: read("/dev/kmsg"), same(UNREADABLE)),
     # Writing outside of the scratch folder.
     Attempt(
-        "write /proc/sys/kernel/core_pattern", lambda f: write("/proc/sys/kernel/core_pattern"), same("EACCES|EROFS")
+        "write /proc/sys/kernel/core_pattern",
+        lambda f: write("/proc/sys/kernel/core_pattern"),
+        same("EACCES|EROFS", "ENOENT"),
     ),
-    Attempt("write /proc/self/oom_score_adj", lambda f: write("/proc/self/oom_score_adj"), same("EACCES|EROFS")),
+    Attempt(
+        "write /proc/self/oom_score_adj", lambda f: write("/proc/self/oom_score_adj"), same("EACCES|EROFS", "EINVAL")
+    ),
     Attempt("write /sys", lambda f: write("/sys/kernel/profiling"), same(UNREADABLE)),
     Attempt("create a file in /usr", lambda f: create("/usr/x"), same("EACCES|EROFS")),
     Attempt("create a file in /var/tmp", lambda f: create("/var/tmp/x"), same(UNREADABLE)),
@@ -244,7 +302,7 @@ ATTEMPTS = [
         "write the host's memory", lambda f: syscall("process_vm_writev", f.host, None, 0, None, 0, 0), same("EPERM")
     ),
     Attempt("signal the host", lambda f: os.kill(f.host, 0), same("EPERM")),
-    Attempt("signal process 1", lambda f: os.kill(1, SIGTERM), differ("EPERM", "success: None")),
+    Attempt("signal process 1", lambda f: signal_first(), differ("EPERM", ITS_OWN)),
     Attempt("signal the zygote", lambda f: os.kill(f.zygote, 0), same("EPERM")),
     Attempt("signal everybody", lambda f: os.kill(-1, 0), same("EPERM")),
     Attempt("signal the group", lambda f: os.kill(0, 0), same("EPERM")),
@@ -269,7 +327,11 @@ ATTEMPTS = [
         lambda f: os.sched_setscheduler(f.host, os.SCHED_BATCH, os.sched_param(0)),
         same("EPERM"),
     ),
-    Attempt("real-time priority", lambda f: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), same("EPERM")),
+    Attempt(
+        "real-time priority",
+        lambda f: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+        same("EPERM", "EINVAL"),
+    ),
     Attempt("compare with the host", lambda f: syscall("kcmp", f.host, f.host, 0, 0, 0), same("EPERM")),
     Attempt("move the host's memory", lambda f: syscall("migrate_pages", f.host, 0, None, None), same("EPERM")),
     Attempt("a new session", lambda f: os.setsid(), same("EPERM")),

@@ -54,6 +54,10 @@ def environment() -> dict:
     return {"now": dict(os.environ), "initial": initial, "cwd": os.getcwd(), "pid": os.getpid(), "uid": os.getuid()}
 
 
+def kernel() -> str:
+    return platform.uname().version
+
+
 def descriptors() -> list[str]:
     return sorted(os.listdir("/proc/self/fd"), key=int)
 

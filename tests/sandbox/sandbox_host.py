@@ -1,6 +1,8 @@
 """The host's side of the sandbox tests: a conversation with one worker."""
 
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from avlab_executor.process import WorkerProcess
 
 HERE = str(Path(__file__).parent)
 TIERS = ("landlock", "namespaces")
+EVERY_TIER = (*TIERS, "gvisor")
 SECONDS = 20.0
 
 
@@ -41,3 +44,22 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
         threading.Event().wait(0.01)
+
+
+def targets(folder: Path, worker: WorkerProcess) -> dict[str, object]:
+    """What an attempt in ``worker`` can aim at on this host; files are made in ``folder``."""
+    secret, open_folder = folder / "secret", folder / "open"
+    secret.write_text("a secret of the host")
+    secret.chmod(0o644)
+    open_folder.mkdir(mode=0o777)
+    with open(f"/proc/{worker.pid}/stat") as stat:
+        zygote = int(stat.read().rpartition(")")[2].split()[1])
+    return {
+        "host": os.getpid(),
+        "zygote": zygote,
+        "secret": str(secret),
+        "open_folder": str(open_folder),
+        "home": str(Path.home()),
+        "checkout": str(Path(__file__).parents[2]),
+        "host_name": socket.gethostname(),
+    }

@@ -1,36 +1,20 @@
 """Every attempt of sandbox_attempts, from inside a real worker of each tier, gets the errno that the table says."""
 
-import os
 import socket
 import sys
-from pathlib import Path
 
 import pytest
 from avlab_executor.pool import Pool
 from sandbox_attempts import ATTEMPTS, main, refuse_unless_confined
-from sandbox_host import HERE, TIERS, Conversation
+from sandbox_host import EVERY_TIER, HERE, Conversation, targets
 
 
-@pytest.fixture(scope="module", params=TIERS)
+@pytest.fixture(scope="module", params=EVERY_TIER)
 def prisoner(request, tmp_path_factory):
     """A worker that tries what it is told, and facts about the host that it can aim at."""
-    folder = tmp_path_factory.mktemp("host")
-    secret, open_folder = folder / "secret", folder / "open"
-    secret.write_text("a secret of the host")
-    secret.chmod(0o644)
-    open_folder.mkdir(mode=0o777)
     with Pool(request.param, entry="sandbox_attempts:main", paths=[HERE]) as pool:
         conversation = Conversation(pool.acquire())
-        with open(f"/proc/{conversation.worker.pid}/stat") as stat:
-            zygote = int(stat.read().rpartition(")")[2].split()[1])
-        facts = {
-            "host": os.getpid(),
-            "zygote": zygote,
-            "secret": str(secret),
-            "open_folder": str(open_folder),
-            "home": str(Path.home()),
-            "checkout": str(Path(__file__).parents[2]),
-        }
+        facts = targets(tmp_path_factory.mktemp("host"), conversation.worker)
         yield conversation, facts
         conversation.close()
 

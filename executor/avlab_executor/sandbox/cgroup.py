@@ -86,6 +86,10 @@ class Group:
         """Count a process from now on; takes the kernel some milliseconds. Raises OSError."""
         _write(f"{self.folder}/cgroup.procs", str(pid))
 
+    def members(self) -> set[int]:
+        """The processes in it."""
+        return {int(pid) for pid in _read(f"{self.folder}/cgroup.procs").split()}
+
     def limit(self, size: int) -> None:
         """At most ``size`` bytes from now on, without swap. Raises OSError."""
         memory, swap = ("memory.max", "memory.swap.max") if self.version == 2 else _VERSION_1

@@ -6,7 +6,7 @@ import os
 import signal
 
 from avlab_executor.sandbox import kernel, landlock, namespaces, rlimits, seccomp
-from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS, Profile
+from avlab_executor.sandbox.profile import GVISOR, LANDLOCK, NAMESPACES, PROCESS, Profile
 from avlab_executor.sandbox.visible import DEVICES, PROC_FILES, PROC_SELF_FILES, SYSTEM, SYSTEM_FILES
 
 _OUTSIDE = 0  # the parent's pid as a process sees it whose parent is in another pid namespace
@@ -19,12 +19,13 @@ def lock(profile: Profile, administrator: bool, proc: int, has_proc: bool, zygot
     The order: own namespaces while capabilities last; the working folder; rlimits; capabilities and user; the death signal (a
     change of user clears it); no_new_privs; Landlock; seccomp, which refuses all the former.
     """
-    _die_first(proc)
+    die_first(proc)
     if profile.tier == NAMESPACES:
         namespaces.enter_worker(profile, administrator, proc, has_proc)
     _enter_scratch(profile.scratch)
-    rlimits.close_leaks()
-    if profile.tier != PROCESS:
+    if profile.tier != GVISOR:  # whose kernel has nothing of what these bound
+        rlimits.close_leaks()
+    if profile.tier not in (PROCESS, GVISOR):  # runsc starts a guest as its user, without a capability
         _drop_privileges(profile, administrator)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() not in (zygote, _OUTSIDE):
@@ -37,7 +38,8 @@ def lock(profile: Profile, administrator: bool, proc: int, has_proc: bool, zygot
     seccomp.install(os.getpid(), profile.processes, shared_owner=profile.tier == LANDLOCK)
 
 
-def _die_first(proc: int) -> None:
+def die_first(proc: int) -> None:
+    """Have the kernel choose this process and its children before others when it is out of memory."""
     # When the whole system runs out of memory, a worker shall go before the notebook that it serves.
     descriptor = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
     try:

@@ -20,11 +20,13 @@ _FORMER = "/former-root"
 _BLOCK = 4096
 
 
-def enter_user_namespace(proc: int) -> None:
-    """Become the only user of a new user namespace, keeping the uid. ``proc``: a descriptor of /proc."""
+def enter_user_namespace(proc: int, *, as_root: bool = False) -> None:
+    """Become the only user of a new user namespace, keeping the uid or, inside, as its root. ``proc``: a descriptor of /proc."""
     uid, gid = os.geteuid(), os.getegid()
+    inside_uid, inside_gid = (0, 0) if as_root else (uid, gid)
     kernel.unshare(kernel.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+    maps = ("setgroups", "deny"), ("uid_map", f"{inside_uid} {uid} 1"), ("gid_map", f"{inside_gid} {gid} 1")
+    for name, text in maps:
         descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
         try:
             os.write(descriptor, text.encode())
@@ -32,7 +34,7 @@ def enter_user_namespace(proc: int) -> None:
             os.close(descriptor)
 
 
-def enter_root(folders: Iterable[str]) -> bool:
+def enter_root(folders: Iterable[str], *, proc_readonly: bool = True) -> bool:
     """Give this process, the first of its pid namespace, its own namespaces and a root with SYSTEM and ``folders``, read-only.
 
     Returns whether /proc could be mounted: where a container masks parts of the host's, it cannot, and a few constant files stand
@@ -62,7 +64,7 @@ def enter_root(folders: Iterable[str]) -> bool:
     os.symlink(SCRATCH, "/dev/shm")
     if not os.path.exists("/tmp"):  # it does if packages are installed below it
         os.symlink(SCRATCH, "/tmp")
-    has_proc = _mount_first_proc()
+    has_proc = _mount_first_proc(proc_readonly)
     kernel.umount(_FORMER)
     os.rmdir(_FORMER)
     kernel.make_readonly("/")
@@ -83,9 +85,10 @@ def enter_worker(profile: Profile, administrator: bool, proc: int, has_proc: boo
         enter_user_namespace(proc)
 
 
-def mount_proc() -> None:
-    """Mount /proc for this process's pid namespace, read-only."""
-    kernel.mount("proc", "/proc", "proc", kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+def mount_proc(*, readonly: bool = True) -> None:
+    """Mount /proc for this process's pid namespace."""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("proc", "/proc", "proc", flags | kernel.MS_RDONLY if readonly else flags)
 
 
 def _show(source: str, target: str) -> None:
@@ -101,10 +104,10 @@ def _show(source: str, target: str) -> None:
     kernel.mount(former, target, None, kernel.MS_BIND | kernel.MS_REC)
 
 
-def _mount_first_proc() -> bool:
+def _mount_first_proc(readonly: bool) -> bool:
     os.mkdir("/proc")
     try:
-        mount_proc()
+        mount_proc(readonly=readonly)
     except PermissionError:
         for path in PROC_FILES:
             shutil.copyfile(_FORMER + path, path)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from avlab_executor.sandbox import kernel, namespaces
 from avlab_executor.sandbox.lock import lock
-from avlab_executor.sandbox.profile import NAMESPACES, Profile, is_administrator
+from avlab_executor.sandbox.profile import GVISOR, NESTED, Profile, is_administrator
 
 
 class Nest:
@@ -23,7 +23,7 @@ class Nest:
 
     def isolate_children(self) -> None:
         """Let the next child of this process, the zygote, be the first of a pid namespace. Raises OSError."""
-        if self.tier != NAMESPACES:
+        if self.tier not in NESTED:
             return
         if not self.administrator:
             if os.geteuid() == 0:
@@ -37,13 +37,14 @@ class Nest:
 
     def build(self, folders: Iterable[str]) -> None:
         """In the zygote: make the root that all workers share. Raises OSError."""
-        if self.tier == NAMESPACES:
+        if self.tier in NESTED:
             self._own_pids = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-            self.has_proc = namespaces.enter_root(folders)
+            # runsc writes to /proc, and where the first one is read-only the kernel allows no other.
+            self.has_proc = namespaces.enter_root(folders, proc_readonly=self.tier != GVISOR)
 
     def fork(self) -> int:
-        """os.fork; in the namespaces tier the child is the first of its own pid namespace. Raises OSError."""
-        if self.tier != NAMESPACES:
+        """os.fork; in a nested tier the child is the first of its own pid namespace. Raises OSError."""
+        if self.tier not in NESTED:
             return os.fork()
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = -1

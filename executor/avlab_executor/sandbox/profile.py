@@ -8,8 +8,9 @@ from typing import Any
 
 NAMESPACES, LANDLOCK, PROCESS, GVISOR = "namespaces", "landlock", "process", "gvisor"
 STRENGTH = (GVISOR, NAMESPACES, LANDLOCK, PROCESS)  # strongest first
+NESTED = (GVISOR, NAMESPACES)  # in a root file system of their own, as pid 1 of a pid namespace
 
-SCRATCH = "/scratch"  # where the namespaces tier mounts a session's scratch space
+SCRATCH = "/scratch"  # where nested tiers mount a session's scratch space
 DEFAULT_SCRATCH = 1 << 30
 
 _ADMINISTRATION = (
@@ -21,8 +22,8 @@ _ADMINISTRATION = (
 class Profile:
     """One way to lock a worker.
 
-    scratch: its writable folder, which is its working directory, HOME and TMPDIR. scratch_size: bytes; the namespaces tier mounts
-    exactly that much. processes: whether it may fork and exec. readable: files and folders that it may read and run. uid: the user
+    scratch: its writable folder, which is its working directory, HOME and TMPDIR. scratch_size: bytes; nested tiers mount exactly
+    that much. processes: whether it may fork and exec. readable: files and folders that it may read and run. uid: the user
     to become, 0 to stay. landlock: whether the kernel has it.
     """
 

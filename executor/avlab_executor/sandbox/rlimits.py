@@ -34,6 +34,12 @@ def apply(limits: Mapping[str, int]) -> None:
         _lower(KINDS[name][0], value)
 
 
+def own() -> dict[str, int]:
+    """The hard limits in force for this process, by the names of KINDS; unlimited ones are left out."""
+    found = {name: resource.getrlimit(kind)[1] for name, (kind, _) in KINDS.items()}
+    return {name: value for name, value in found.items() if value != resource.RLIM_INFINITY}
+
+
 def of_process(pid: int) -> dict[str, int]:
     """The hard limits in force for a process, by the names of KINDS; unlimited ones are left out. Raises OSError."""
     names = {text: name for name, (_, text) in KINDS.items()}
@@ -45,6 +51,12 @@ def of_process(pid: int) -> dict[str, int]:
             if name and hard != "unlimited":
                 found[name] = int(hard)
     return found
+
+
+def address_space(pid: int) -> int:
+    """Bytes of address space that a process has. Raises OSError if it is gone."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def _lower(kind: int, value: int) -> None:

@@ -16,14 +16,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from avlab.core.errors import ConfigError, TierUnavailable
-from avlab_executor.sandbox import cgroup, landlock, selfprobe
+from avlab_executor.sandbox import cgroup, gvisor, landlock, selfprobe
 from avlab_executor.sandbox.launch import command, environment
 from avlab_executor.sandbox.nest import Nest
-from avlab_executor.sandbox.profile import GVISOR, LANDLOCK, NAMESPACES, PROCESS, SCRATCH, STRENGTH, Profile
+from avlab_executor.sandbox.profile import GVISOR, LANDLOCK, NAMESPACES, NESTED, PROCESS, SCRATCH, STRENGTH, Profile
 from avlab_executor.sandbox.visible import Visible, visible
 
 _TRIAL_SECONDS = 3.0
-_PROBE_SECONDS = 15.0
+_GVISOR_SECONDS = 20.0  # it boots a kernel and an interpreter, on a machine that may be busy
+_PROBE_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,17 @@ def candidates(wanted: str | None, minimum: str | None) -> list[str]:
     if wanted:
         return [wanted]
     names = STRENGTH[: STRENGTH.index(minimum) + 1] if minimum else STRENGTH
-    return [name for name in names if name != PROCESS or not sys.platform.startswith("linux")]
+    # gVisor costs much per start and system call: who wants it says so.
+    left_out = {PROCESS} if sys.platform.startswith("linux") else set()
+    left_out |= set() if minimum == GVISOR else {GVISOR}
+    return [name for name in names if name not in left_out]
 
 
 def report(name: str, folders: Sequence[str]) -> TierReport:
     """Try one tier in child processes of this one, which must be single-threaded."""
-    if name == GVISOR:
-        return TierReport(name, False, "this version of avlab does not start gVisor")
+    if name == GVISOR and not gvisor.program():
+        why = "runsc (gVisor) is not installed in /usr or /bin: on Debian, apt install runsc"
+        return TierReport(name, False, why, (Layer("gVisor", False, why),))
     if name == PROCESS:
         return TierReport(
             name, True, "resource limits only: not a security boundary, for your own code", (Layer("rlimits", True),)
@@ -123,14 +128,15 @@ def report(name: str, folders: Sequence[str]) -> TierReport:
     error = answer.get("error", "")
     broken = answer.get("failures", [])
     memory = cgroup.unavailable()
-    layers = [Layer("namespaces", not error, error)] if name == NAMESPACES else []
+    layers = [Layer("gVisor", not error, error)] if name == GVISOR else []
+    layers += [Layer("namespaces", not error, error)] if name in NESTED else []
     if name == NAMESPACES and not error:
         layers.append(
             Layer(
                 "/proc", answer["proc"], "" if answer["proc"] else "the container masks /proc: a few files replace it"
             )
         )
-    for layer in ("seccomp", "Landlock"):
+    for layer in ("seccomp",) if name == GVISOR else ("seccomp", "Landlock"):
         why = "; ".join(text for text in broken if text.startswith(layer)) or error
         if layer == "Landlock" and answer.get("landlock"):
             why = answer["landlock"]
@@ -171,7 +177,7 @@ def _try_in_child(name: str, folders: Sequence[str]) -> dict[str, Any]:
     os.close(writer)
     answer = bytearray()
     try:
-        while select.select([reader], [], [], _TRIAL_SECONDS)[0]:
+        while select.select([reader], [], [], _GVISOR_SECONDS if name == GVISOR else _TRIAL_SECONDS)[0]:
             part = os.read(reader, 65536)
             if not part:
                 break
@@ -182,7 +188,12 @@ def _try_in_child(name: str, folders: Sequence[str]) -> dict[str, Any]:
             os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         shutil.rmtree(scratch)
-    return dict(json.loads(answer)) if answer else {"error": f"the trial gave no answer within {_TRIAL_SECONDS:g} s"}
+    if not answer:
+        return {"error": "the trial gave no answer in time"}
+    try:
+        return dict(json.loads(answer))
+    except ValueError:  # what runsc prints when it cannot start
+        return {"error": answer.decode(errors="replace").strip().rpartition("\n")[2]}
 
 
 def _try(name: str, folders: Iterable[str], scratch: str, writer: int) -> None:
@@ -196,12 +207,15 @@ def _try_zygote(nest: Nest, folders: Iterable[str], scratch: str, writer: int) -
     folders = tuple(folders)
     nest.build(folders)
     missing = landlock_missing()
-    own_uid = 65534 if nest.tier == NAMESPACES and nest.administrator else 0
-    place = SCRATCH if nest.tier == NAMESPACES else scratch
-    profile = Profile(nest.tier, place, 1 << 20, readable=folders, uid=own_uid, landlock=not missing)
+    own_uid = 65534 if nest.tier in NESTED and nest.administrator else 0
+    place = SCRATCH if nest.tier in NESTED else scratch
+    landlock = not missing and nest.tier != GVISOR
+    profile = Profile(nest.tier, place, 1 << 20, readable=folders, uid=own_uid, landlock=landlock)
     zygote = os.getpid()
     pid = nest.fork()
-    if pid == 0:
+    if pid == 0 and nest.tier == GVISOR:
+        _finish(writer, lambda: _try_guest(nest, profile, writer))
+    elif pid == 0:
         _finish(writer, lambda: _try_worker(nest, profile, zygote, missing, writer))
     os.waitpid(pid, 0)
 
@@ -210,6 +224,12 @@ def _try_worker(nest: Nest, profile: Profile, zygote: int, missing: str, writer:
     nest.lock(profile, zygote)
     failures = selfprobe.failures(profile, selfprobe.answers(profile))
     os.write(writer, json.dumps({"proc": nest.has_proc, "landlock": missing, "failures": failures}).encode())
+
+
+def _try_guest(nest: Nest, profile: Profile, writer: int) -> None:
+    words = command("avlab_executor.guest:trial", sys.path, json.dumps(profile.to_json()))
+    null = os.open(os.devnull, os.O_RDONLY)
+    gvisor.start(profile, nest.administrator, nest.proc, words, (null, writer, writer))
 
 
 def _in_child(writer: int, work: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from avlab.core.errors import TierUnavailable
-from avlab_executor.sandbox import namespaces, rlimits, selfprobe
-from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS, Profile, read_status
+from avlab_executor.sandbox import gvisor, namespaces, rlimits, selfprobe
+from avlab_executor.sandbox.profile import GVISOR, LANDLOCK, NESTED, PROCESS, Profile, read_status
 
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 _FILTER_MODE = 2
@@ -19,22 +19,24 @@ def verify(pid: int, profile: Profile, administrator: bool, answers: selfprobe.A
     """
     if profile.tier == PROCESS:
         return
-    wrong = [*_status(pid, profile, administrator), *selfprobe.failures(profile, answers)]
-    if profile.tier == NAMESPACES:
-        wrong += _namespaces(pid, administrator)
+    uid = profile.uid if administrator and profile.tier in NESTED else os.geteuid()
+    wrong = gvisor.wrong(pid, uid) if profile.tier == GVISOR else _status(pid, profile, uid)
+    wrong += selfprobe.failures(profile, answers)
+    if profile.tier in NESTED:
+        wrong += _namespaces(pid, administrator and profile.tier != GVISOR)
     if wrong:
         raise TierUnavailable(f"worker {pid} is not locked as tier {profile.tier!r} promises: {'; '.join(wrong)}")
 
 
-def verify_limits(pid: int, wanted: dict[str, int]) -> None:
-    """Raise TierUnavailable unless the limits in force for ``pid`` are at most the wanted ones."""
-    found = rlimits.of_process(pid)
+def verify_limits(pid: int, wanted: dict[str, int], found: dict[str, int] | None = None) -> None:
+    """Raise TierUnavailable unless the limits in force for ``pid`` (``found``: as it says itself) are at most the wanted ones."""
+    found = rlimits.of_process(pid) if found is None else found
     loose = [name for name, value in wanted.items() if found.get(name, value + 1) > value]
     if loose:
         raise TierUnavailable(f"worker {pid} has not taken its limits: {', '.join(loose)}")
 
 
-def _status(pid: int, profile: Profile, administrator: bool) -> list[str]:
+def _status(pid: int, profile: Profile, expected: int) -> list[str]:
     status = read_status(pid)
     wrong = []
     if status["Dead"]:
@@ -46,7 +48,6 @@ def _status(pid: int, profile: Profile, administrator: bool) -> list[str]:
     # Nobody but an administrator can empty the bounding set without a user namespace; with no_new_privs it gives nothing.
     sets = _CAPABILITIES if profile.tier == LANDLOCK and os.geteuid() != 0 else (*_CAPABILITIES, "CapBnd")
     wrong += [f"{name} is not empty" for name in sets if status[name]]
-    expected = profile.uid if administrator and profile.tier == NAMESPACES else os.geteuid()
     if status["Uid"] != expected:
         wrong.append(f"it runs as uid {status['Uid']} instead of {expected}")
     return wrong
