@@ -35,9 +35,9 @@ class Views:
     """All views of one `Outgoing`. ``send`` carries messages to the browsers, `receive` takes theirs; neither blocks.
 
     ice_servers: STUN and TURN servers in the browser's notation, or a function that gives them anew for each attempt, for both
-    sides; none by default. sync: ``low-latency`` shows
-    pictures and plays sound as they come, ``lips`` holds the earlier of the two back. facts: what the owner adds to the status
-    messages. act: called on the media loop with ``stop`` or ``record`` and its message.
+    sides; none by default. sync: with ``low-latency`` the
+    browser's side lets pictures wait for sound only while it is heard, with ``lips`` it always holds the earlier of the two
+    back. facts: what the owner adds to the status messages. act: called on the media loop with ``stop`` or ``record`` and its message.
     """
 
     def __init__(

@@ -25,10 +25,11 @@ class Preview(Node):
     Takes frames, packets (H.264, Opus) and arrays that are pictures or sound; everything else (text, numbers, boxes, mappings)
     is drawn over or beside the picture. Where nobody looks it only counts: it neither waits nor keeps anything.
 
-    ice_servers: STUN and TURN servers in the browser's notation, for both sides; none by default. sync: ``low-latency`` or
-    ``lips``, which delays the earlier of sound and picture. bit_rate: of 1280x720, bits per second. pace: hold items back to
-    the pace of their times (files); None: while somebody looks. rate: sample rate of arrays of sound. record: path that the
-    view's record button writes to (default: preview-1.mp4, preview-2.mp4 …). Raises ConfigError for an unknown ``sync``.
+    ice_servers: STUN and TURN servers in the browser's notation, for both sides; none by default. sync: with ``low-latency``
+    pictures wait for sound only while somebody hears it, ``lips`` always holds the earlier of the two back. bit_rate: of
+    1280x720, bits per second. pace: hold items back to the pace of their times (files); None: while somebody looks. rate:
+    sample rate of arrays of sound. record: path that the view's record button writes to (default: preview-1.mp4,
+    preview-2.mp4 …). Raises ConfigError for an unknown ``sync``.
     """
 
     produces: ClassVar[tuple[type, ...]] = ()

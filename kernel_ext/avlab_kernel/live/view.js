@@ -6,6 +6,8 @@ const PATIENCE = 4000; // ms in which the direct path must stand
 const LEAD = 0.05; // seconds that sound in messages lies ready before it is played
 const AHEAD = 50; // blocks in which it must have come down to that
 const HELD = 400; // ms by which pictures or sound are held back at most for the sake of the other
+// ms by which sound may be before and after its picture; with low latency only once somebody hears it. Viewers notice more (BT.1359).
+const APART = { "lips": [0, 0], "low-latency": [10, 25] };
 const AGAIN = [10000, 20000, 40000, 60000]; // ms between attempts
 const ICONS = {
   pause: "M7 5h4v14H7zM13 5h4v14h-4z",
@@ -180,8 +182,8 @@ class Direct {
     this.view = view;
     this.shown = shown;
     this.failed = failed;
-    this.last = 0;
-    this.lips = welcome.sync === "lips";
+    this.last = this.held = 0;
+    this.sync = welcome.sync;
     this.connection = new RTCPeerConnection({ iceServers: welcome.ice });
     this.stream = new MediaStream();
     this.timer = setTimeout(() => this.last || this.fail(this.why()), PATIENCE);
@@ -253,7 +255,7 @@ class Direct {
     });
     const [picture, sound] = ["video", "audio"].map((kind) => this.playing(kind));
     if (picture && sound) found.skew = picture - sound - this.output(reports);
-    if (this.lips && found.skew !== undefined) this.align(found.skew);
+    if (found.skew !== undefined) this.align(found.skew);
     return found;
   }
 
@@ -271,8 +273,22 @@ class Direct {
 
   // Holds the earlier of picture and sound back. The browser's own way to do that keeps a stall's delay for half a minute.
   align(skew) {
-    this.apart = this.apart === undefined ? skew : this.apart * 0.7 + skew * 0.3;
-    this.held = Math.max(-HELD, Math.min(HELD, (this.held ?? 0) - this.apart * 0.25));
+    if (this.sync !== "lips" && !this.view.hears()) {
+      if (this.held) this.hold(0);
+      this.apart = undefined;
+      return;
+    }
+    const first = this.apart === undefined;
+    this.apart = first ? skew : this.apart * 0.7 + skew * 0.3;
+    const [early, late] = APART[this.sync];
+    const natural = this.apart - this.held; // as it would be if nothing were held back
+    const wanted = Math.max(-late, Math.min(early, natural)) - natural;
+    this.hold(this.held + (wanted - this.held) * (first ? 1 : 0.25));
+  }
+
+  // Milliseconds by which pictures are held back; below zero: by which sound is.
+  hold(held) {
+    this.held = Math.max(-HELD, Math.min(HELD, held));
     for (const { receiver } of this.connection.getTransceivers()) {
       const late = receiver.track.kind === "video" ? this.held : -this.held;
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = Math.max(0, late);
@@ -585,8 +601,12 @@ class View {
     }
   }
 
+  hears() {
+    return !this.ui.video.muted || Boolean(this.probe?.listening);
+  }
+
   wantsSound() {
-    return (!this.ui.video.muted || this.probe?.listening) && this.path !== "direct";
+    return this.hears() && this.path !== "direct";
   }
 
   hush() {
