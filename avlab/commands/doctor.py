@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from avlab.commands.table import table
 from avlab.core.errors import AvlabError, ConfigError
+from avlab.core.table import table
 
 NEEDED = ("av", "cloudpickle", "grpcio", "numpy", "protobuf")
 FOR_NOTEBOOKS = ("ipykernel", "ipython", "jupyterlab", "matplotlib", "nbclient")

@@ -8,9 +8,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from avlab.commands.table import table
 from avlab.core.errors import UnknownNode
 from avlab.core.registry import registered, registered_nodes
+from avlab.core.table import table
 
 
 @dataclass

@@ -12,6 +12,7 @@ from avlab.core.errors import CodecError
 
 MAX_STATUS = 1 << 22
 """Bytes of a report that a caller reads."""
+_MOST = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +92,8 @@ def decode_status(data: bytes) -> Status:
         )
         for q in proto.quotas
     )
+    numbers = [proto.uptime, *(n for s in sessions for n in (s.age, s.cpu_seconds))]
+    numbers += [n for q in quotas for n in (q.used, q.most, q.renewed) if n is not None]
+    if not all(-_MOST <= number <= _MOST for number in numbers):
+        raise CodecError("a number in a StatusReport that cannot be")
     return Status(proto.tenant, proto.operator, proto.uptime, proto.tier, sessions, quotas)

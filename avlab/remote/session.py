@@ -14,6 +14,7 @@ from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import Cancelled, ConfigError, LinkClosed, SessionClosed
 from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
+from avlab.core.status import label
 from avlab.core.tree import Values
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank
@@ -69,6 +70,11 @@ class Session:
     def tier(self) -> str:
         """The isolation tier that the executor achieved for this session."""
         return self._opened.tier
+
+    @property
+    def label(self) -> str:
+        """Its name in the executor's tables and logs."""
+        return label(self._opened.session)
 
     @property
     def closed(self) -> bool:

@@ -53,7 +53,7 @@ class _Entry:
         self.status = SessionStatus(
             tenant, label(request.session), (bundle.name or bundle.kind.name.lower())[:80], link.tier
         )
-        self.seen = (0, 0, 0, 0, 0.0)
+        self.seen: tuple[float, ...] = (0, 0, 0, 0, 0.0)
 
     def figures(self) -> tuple[int, int, int, int, float]:
         """inputs, outputs, received, sent, CPU seconds so far."""
@@ -208,8 +208,9 @@ class Account:
         )
 
     def _charge(self, entry: _Entry) -> None:
-        now = entry.figures()
-        inputs, outputs, received, sent, cpu = (max(0, a - b) for a, b in zip(now, entry.seen, strict=True))
+        # A worker that has just ended cannot be measured until its end is known.
+        now = tuple(map(max, entry.figures(), entry.seen))
+        inputs, outputs, received, sent, cpu = (a - b for a, b in zip(now, entry.seen, strict=True))
         entry.seen = now
         totals = self.totals
         totals.inputs += int(inputs)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avlab.core.errors import ConfigError
-from avlab.remote.connect import connect
-from avlab_executor import serve
+from avlab_executor import serve, status
 
 _HEALTH_SOCKET = "AVLAB_HEALTH_SOCKET"  # environment variable
 
@@ -23,9 +22,7 @@ def add_commands(subparsers: Any) -> None:
     health = commands.add_parser("health", help="whether the server behind a Unix socket serves: exit code 0")
     health.add_argument("socket", nargs="?", **health_socket, help=f"its --health-socket ({_HEALTH_SOCKET})")
     health.set_defaults(run=_health)
-    status = commands.add_parser("status", help="what an executor is and can do")
-    status.add_argument("url", nargs="?", default="grpc://127.0.0.1:7411")
-    status.set_defaults(run=_status)
+    status.add_parser(commands)
 
 
 def _health(options: argparse.Namespace) -> int:
@@ -37,14 +34,4 @@ def _health(options: argparse.Namespace) -> int:
         )
     check(options.socket)
     print("serving")
-    return 0
-
-
-def _status(options: argparse.Namespace) -> int:
-    with connect(options.url, auth=os.environ.get("AVLAB_TOKEN") or None) as executor:
-        about = executor.describe()
-    print(f"{about.url}: avlab {about.version}, Python {about.python}, isolation tier {about.tier}")
-    print(f"sessions {about.sessions} of {about.capacity or 'any number'}, largest item {about.max_item >> 20} MiB")
-    for tier in about.tiers:
-        print(f"  {tier.name:<11}{'on' if tier.available else 'off':<4}{tier.reason}")
     return 0

@@ -6,9 +6,9 @@ import os
 import signal
 from dataclasses import dataclass
 
+from avlab.core.units import size
 from avlab.remote.limits import Limits
 
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 # The kernel checks the limit on whole clock ticks: beside busy neighbours, that is more than what was used.
 _CPU_SHARE = 0.5
 
@@ -53,14 +53,6 @@ def asked_to_die(reason: str, limits: Limits) -> tuple[str, str]:
         "exit": "ended on request",
     }
     return reason, texts.get(reason, reason)
-
-
-def size(count: int | float) -> str:
-    """Bytes for a person: ``512 MiB``."""
-    power = 0
-    while count >= 1024 and power < len(_UNITS) - 1:
-        count, power = count / 1024, power + 1
-    return f"{count:.4g} {_UNITS[power]}"
 
 
 def _reason(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avlab_executor.exits import size
+from avlab.core.units import size
 from avlab_executor.process import WorkerProcess
 from avlab_executor.sandbox import scratch
 from avlab_executor.sandbox.family import cpu_time, tree

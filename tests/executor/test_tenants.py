@@ -3,6 +3,7 @@
 import hmac
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -347,7 +348,11 @@ def test_a_status_survives_its_trip() -> None:
     quotas = (QuotaStatus("a", "sessions", 1, None, None), QuotaStatus("a", "bytes", 0, 5, 0.0))
     status = Status("a", True, 2.5, "landlock", sessions, quotas)
     assert decode_status(encode_status(status)) == status
-    for wrong in (b"\xff\xff", bytes(MAX_STATUS + 1)):
+    impossible = (
+        encode_status(replace(status, uptime=math.inf)),
+        encode_status(Status(quotas=(QuotaStatus(used=math.nan),))),
+    )
+    for wrong in (b"\xff\xff", bytes(MAX_STATUS + 1), *impossible):
         with pytest.raises(avlab.CodecError):
             decode_status(wrong)
 

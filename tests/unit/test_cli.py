@@ -9,9 +9,9 @@ import pytest
 from avlab import cli
 from avlab.commands import doctor, named
 from avlab.commands.nodes import describe
-from avlab.commands.table import table
 from avlab.core import registry
 from avlab.core.errors import ConfigError, UnknownNode
+from avlab.core.table import table
 
 
 def test_without_a_command_it_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
