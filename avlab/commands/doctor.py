@@ -112,4 +112,11 @@ def executor(url: str) -> Iterator[Finding]:
     yield Finding(f"executor {url}", f"avlab {about.version}, Python {about.python}, tier {about.tier}")
     for tier in about.tiers:
         yield Finding(f"tier {tier.name}", tier.reason or "possible", ok=tier.available, needed=False)
+    installs = {
+        "off": "off: sessions run with what is installed there",
+        "wheels": "built for sessions, from wheels only",
+        "any": "built for sessions, also from source",
+    }
+    told = installs.get(about.environments, about.environments)
+    yield Finding("environments", f"{told}; Python {', '.join(about.pythons) or about.python}")
     yield Finding("nodes there", ", ".join(about.nodes))

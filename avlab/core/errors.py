@@ -98,6 +98,10 @@ class TierUnavailable(AvlabError):
     """The isolation tier that was asked for is not possible on this system; names the missing layer."""
 
 
+class EnvironmentFailed(AvlabError):
+    """The packages or the Python that a session asked for cannot be had; shows what the installer said last."""
+
+
 class Cancelled(AvlabError):
     """The work was stopped on purpose before its end."""
 

@@ -141,7 +141,7 @@ def decode_description(data: bytes) -> tuple[dict[str, Any], list[tuple[str, boo
     except DecodeError as error:
         raise CodecError(f"a malformed Description: {error}") from None
     values = {field.name: getattr(proto, field.name) for field in proto.DESCRIPTOR.fields if field.name != "tiers"}
-    values["nodes"] = list(proto.nodes)
+    values["nodes"], values["pythons"] = list(proto.nodes), list(proto.pythons)
     return values, [(t.name, t.available, t.reason) for t in proto.tiers]
 
 

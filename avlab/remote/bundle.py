@@ -8,11 +8,11 @@ import json
 import linecache
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avlab.core.errors import ConfigError
+from avlab.core.errors import ConfigError, VersionMismatch
 from avlab.core.message import Bundle, BundleKind, File, Source
 from avlab.remote.captures import Label, check_source
 from avlab.remote.construct import Construct
@@ -21,7 +21,7 @@ from avlab.remote.finder import Finder, is_installed
 from avlab.remote.imports import Walk, decode
 from avlab.remote.manifest import check_files, check_versions, cloudpickle_version, python_version
 
-__all__ = ["MAX_CAPTURE", "Construct", "Packed", "check_versions", "pack", "pack_node", "pack_source"]
+__all__ = ["MAX_CAPTURE", "Construct", "Packed", "check_versions", "needing", "pack", "pack_node", "pack_source"]
 
 MAX_CAPTURE = 64 << 20
 """Most bytes that one captured variable may hold: 64 MiB."""
@@ -53,6 +53,8 @@ class Packed:
         lines += [f"captured: {name}, {size} bytes" for name, size in self.captured.items()]
         if self.installed:
             lines.append(f"from the executor's environment: {', '.join(self.installed)}")
+        if m.requirements:
+            lines.append(f"installed there: {', '.join(m.requirements)}")
         if self.missing:
             lines.append(f"not found here: {', '.join(self.missing)}")
         lines.append(f"versions: Python {m.python or 'any'}, cloudpickle {m.cloudpickle or 'any'}, wire {m.wire}")
@@ -68,6 +70,7 @@ def pack(
     max_capture: int = MAX_CAPTURE,
     originals: Callable[[object], object | None] | None = None,
     allow_secrets: Sequence[str] = (),
+    missing_ok: bool = False,
 ) -> Packed:
     """Pack a class, a function, an instance, or a ``Construct`` (then the instance is made in the worker).
 
@@ -75,7 +78,8 @@ def pack(
     disk now, everything installed by name. ``files``: data files and folders below ``base`` (default: the current folder).
     ``sources``: text of cells by filename; the cells of functions that travel are found by themselves. ``originals``: called
     with every class, function and instance, returns what to pickle instead, or None. ``allow_secrets``: names of variables,
-    attributes and keys that may hold what looks like a secret.
+    attributes and keys that may hold what looks like a secret. ``missing_ok``: imports that resolve nowhere are left to the
+    executor's environment.
 
     Raises SecretRefused; BundleError for live handles, captures above ``max_capture`` bytes, what cannot be pickled, imports
     that resolve nowhere, compiled local modules, and files outside of ``base``.
@@ -83,7 +87,7 @@ def pack(
     from avlab.remote.capturing import Capturing
     from avlab.remote.pickler import Pickler
 
-    parts = _Parts(base, allow_secrets, missing_ok=False)
+    parts = _Parts(base, allow_secrets, missing_ok=missing_ok)
     capturing = Capturing(max_capture, parts.allowed)
     pickler = Pickler(parts.finder, capturing, originals=originals)
     name, label = _name(obj)
@@ -98,6 +102,21 @@ def pack(
     manifest = parts.manifest(BundleKind.OBJECT, name, pickled)
     manifest.python, manifest.cloudpickle = python_version(), cloudpickle_version()
     return parts.packed(manifest, capturing.captured())
+
+
+def needing(manifest: Bundle, pip: Sequence[str], python: str) -> Bundle:
+    """The manifest with what its session needs of the executor: requirements and a minor version of Python ("" for none).
+
+    Raises VersionMismatch for an object that was pickled by another Python than ``python``.
+    """
+    if python and manifest.kind is BundleKind.OBJECT and python != python_version():
+        raise VersionMismatch(
+            f"an object pickled by Python {python_version()} cannot be loaded by Python {python}: send the cell as source "
+            "(--remote-imports), or open a registered node"
+        )
+    if not pip and not python:
+        return manifest
+    return replace(manifest, requirements=tuple(pip), python=python or manifest.python)
 
 
 def pack_node(name: str, config: Mapping[str, Any]) -> Packed:

@@ -63,13 +63,16 @@ class Executor:
 
         ``config``: parameters of a registered node. ``types``: dataclasses that results may be of, besides those that the
         object's own methods mention. ``on_log`` gets the worker's output as it comes; without it the
-        output is printed. ``limits``: see `Limits`, and ``tier=``. Raises BundleError, TierUnavailable,
-        LimitUnsupported, ConnectError, and what the object's own loading raises, as RemoteError.
+        output is printed. ``limits``: see `Limits`, and ``tier=``, ``pip=`` and ``python=`` (see RemoteExecutorConfig; while the executor
+        installs, ``on_log`` gets its progress). Raises BundleError, TierUnavailable, LimitUnsupported, EnvironmentFailed, Denied,
+        ConnectError, and what the object's own loading raises, as RemoteError.
         """
         request, blobs, name, classes = self._request(target, config, limits)
         classes = {**classes, **{class_name(cls): cls for cls in types}}
-        link = self._connection.open(request, blobs)
         log = on_log or print_log
+        for line in self._connection.prepare(request):
+            log(line)
+        link = self._connection.open(request, blobs)
         try:
             opened = _opened(link.recv, log)
         except BaseException:
@@ -89,9 +92,12 @@ class Executor:
         values = Values(classes=classes, pickle=self._connection.argument)
         codec, meta, buffers = values.encode((args, {}))
         item = ItemMessage(input=1, mode=Mode.CALL, method=method, codec=codec, meta=meta, buffers=buffers, packed=True)
+        log = on_log or print_log
+        for line in self._connection.prepare(request):
+            log(line)
         for message in self._connection.execute(request, blobs, item):
             if isinstance(message, Log):
-                (on_log or print_log)(message)
+                log(message)
             elif isinstance(message, Failure):
                 raise restore(message)
             elif isinstance(message, ItemMessage):
@@ -119,8 +125,9 @@ class Executor:
             elif isinstance(target, str):
                 packed = bundle.pack_node(target, config or {})
             else:
-                packed = bundle.pack(target)
+                packed = bundle.pack(target, missing_ok=bool(settings.pip))
             manifest, blobs = packed.manifest, packed.blobs
+        manifest = bundle.needing(manifest, settings.pip, settings.python)
         name = target if isinstance(target, str) else getattr(target, "__name__", "") or type(target).__name__
         request = Open(manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id())
         return request, blobs, manifest.name if isinstance(target, bundle.Packed) else name, classes

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from avlab.core.errors import ConfigError
 from avlab.remote.limits import Limits
+from avlab.remote.requirements import check_minor, normal
 
 DEFAULT_PORT = 7411
 _LATER = {"docker": "the executor image", "ray": "the Ray backend"}
@@ -37,8 +38,10 @@ class RemoteExecutorConfig:
     host, port: the executor's address (protocol "grpc"); without a host the embedded executor is used ("local"). For protocol
     "datachannel" host is the name that `avlab.connect(partner)` gave to the partner of a WebRTCManager.
     auth: bearer token. tls: True for the system's authorities, a path to a PEM file of authorities, or a `TLS` (also as a
-    mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback. limits: a `Limits` or its fields as a mapping. tier: the lowest
-    acceptable isolation tier. timeout: seconds to connect. pip: requirements (refused until executors build environments).
+    mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback.
+    limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect.
+    pip: requirements such as "scipy>=1.14", which the executor installs into an environment for the session. python: the minor
+    version of Python that the session shall run with, such as "3.12".
     Raises ConfigError.
     """
 
@@ -50,12 +53,15 @@ class RemoteExecutorConfig:
     limits: Limits | Mapping[str, Any] = field(default_factory=Limits)
     tier: str | None = None
     pip: Sequence[str] = ()
+    python: str = ""
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
         if isinstance(self.limits, Mapping):
             object.__setattr__(self, "limits", make_limits(self.limits))
-        object.__setattr__(self, "pip", tuple(self.pip))
+        object.__setattr__(self, "pip", tuple(map(str, normal(self.pip))))
+        if self.python:
+            check_minor(self.python)
         object.__setattr__(self, "tls", _tls(self.tls))
         if not self.protocol:
             object.__setattr__(self, "protocol", "grpc" if self.host else "local")
@@ -74,10 +80,6 @@ class RemoteExecutorConfig:
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e6:
             raise ConfigError(f"timeout={self.timeout!r} is not a number of seconds between 0 and 10**6")
         check_token(self.auth or "")
-        if self.pip:
-            raise ConfigError(
-                "pip=… is not supported by this version's executors: install the packages where the executor runs"
-            )
 
     @classmethod
     def from_url(cls, url: str, **fields: Any) -> RemoteExecutorConfig:
@@ -119,11 +121,11 @@ class RemoteExecutorConfig:
         return f"{'grpcs' if self.tls else 'grpc'}://{host}:{self.port}"
 
     def with_limits(self, given: Mapping[str, Any]) -> RemoteExecutorConfig:
-        """A copy whose limits (and tier) are overridden by ``given``."""
+        """A copy whose limits (and tier, pip and python) are overridden by ``given``."""
         changed = dict(given)
-        tier = changed.pop("tier", self.tier)
+        others = {name: changed.pop(name) for name in ("tier", "pip", "python") if name in changed}
         assert isinstance(self.limits, Limits)  # __post_init__ has made it so
-        return replace(self, tier=tier, limits=make_limits({**self.limits.given(), **changed}))
+        return replace(self, **others, limits=make_limits({**self.limits.given(), **changed}))
 
 
 def _tls(given: object) -> bool | TLS:
@@ -150,5 +152,5 @@ def make_limits(given: Mapping[str, Any]) -> Limits:
     known = Limits.__dataclass_fields__
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ConfigError(f"unknown limit {unknown[0]!r}; there are: tier, {', '.join(known)}")
+        raise ConfigError(f"unknown limit {unknown[0]!r}; there are: tier, pip, python, {', '.join(known)}")
     return Limits(**{name: value for name, value in given.items() if value is not None})

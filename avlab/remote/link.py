@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from avlab.core.errors import LinkClosed
-from avlab.core.message import Buffer, Bundle, Credit, Failure, ItemMessage, Message, Open, Opened
+from avlab.core.message import Buffer, Bundle, Credit, Failure, ItemMessage, Log, Message, Open, Opened
 from avlab.core.status import Status
 
 
@@ -49,7 +49,8 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an executor says of itself. ``max_item``: bytes; ``capacity``: sessions at once."""
+    """What an executor says of itself. ``max_item``: bytes; ``capacity``: sessions at once; ``environments``: what it installs for
+    sessions, "off", "wheels" or "any"; ``pythons``: minor versions that they can have."""
 
     url: str = ""
     version: str = ""
@@ -62,6 +63,8 @@ class Description:
     sessions: int = 0
     capacity: int = 0
     max_item: int = 0
+    environments: str = "off"
+    pythons: Sequence[str] = ()
 
 
 class Connection(Protocol):
@@ -72,6 +75,10 @@ class Connection(Protocol):
 
     def status(self) -> Status:
         """What this caller's tenant has in use there. Raises ConnectError, and Denied from executors that do not tell."""
+
+    def prepare(self, request: Open) -> Iterator[Log]:
+        """Make ready on this side what `open` needs first and what takes long, an environment; gives its progress. Leaving early
+        gives it up. Raises EnvironmentFailed, Denied, ConfigError."""
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         """A link on which the session's `Opened` (or a Failure) is the next message.

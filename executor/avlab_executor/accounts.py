@@ -104,13 +104,21 @@ class Account:
             self.totals.sessions[link.tier] += 1
         link.on_close(lambda: self._ended(entry))
 
-    def environment(self, key: str) -> None:
-        """The tenant is about to have this environment kept. Raises Denied when it has as many as it may."""
+    @contextmanager
+    def environment(self, key: str) -> Iterator[None]:
+        """The tenant has this environment kept, if the body builds it. Raises Denied when it has as many as it may."""
         most = self.tenant.quota.environments
         with self._lock:
-            if most is not None and key not in self._environments and len(self._environments) >= most:
+            fresh = key not in self._environments
+            if fresh and most is not None and len(self._environments) >= most:
                 raise exhausted(self.tenant.name, "environments", most, "use one of those that you have")
             self._environments.add(key)
+        try:
+            yield
+        except BaseException:
+            if fresh:
+                self.forget_environment(key)
+            raise
 
     def forget_environment(self, key: str) -> None:
         """The environment is kept no more."""

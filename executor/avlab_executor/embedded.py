@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import entry_points, version
 from typing import Any
 
 from avlab.core.clock import monotonic
 from avlab.core.errors import AvlabError, TierUnavailable
-from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessage, Message, Open
+from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessage, Log, Message, Open
 from avlab.core.status import Status
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig, make_limits
 from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
 from avlab_executor.accounts import Account
+from avlab_executor.environments.interpreters import minors
+from avlab_executor.environments.policy import Policy
+from avlab_executor.environments.rooms import Rooms
+from avlab_executor.environments.spec import Environment, wanted
+from avlab_executor.environments.store import Store
 from avlab_executor.pool import Pool
 from avlab_executor.sandbox import tiers
+from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS
 from avlab_executor.sandbox.tiers import TierReport
 from avlab_executor.tenants import Tenant
 from avlab_executor.worker_link import WorkerLink
 
+WHEELS = Policy("wheels")
+
 
 class Embedded:
-    """A Connection to workers on this machine: one pool per isolation tier that was asked for, started on first use."""
+    """A Connection to workers on this machine: one pool per isolation tier and environment that was asked for, started on first use.
 
-    def __init__(self, minimum: str | None = None, warm: int = 1) -> None:
-        self._minimum, self._warm = minimum, warm
+    environments: what may be installed for sessions (default: wheels only); removed: told of environments that are kept no more.
+    """
+
+    def __init__(
+        self,
+        minimum: str | None = None,
+        warm: int = 1,
+        environments: Policy = WHEELS,
+        removed: Callable[[str], None] = lambda key: None,
+    ) -> None:
+        self._minimum, self._warm, self._policy = minimum, warm, environments
         self._pools: dict[str, Pool] = {}
+        self._store = Store(environments, self._confining, removed)
+        self._rooms = Rooms(self._store, self._room)
         self._lock = threading.Lock()
         self._reports: list[TierReport] = []
         self._probing = threading.Lock()
@@ -78,6 +97,8 @@ class Embedded:
             nodes=sorted(point.name for point in entry_points(group="avlab.nodes")),
             sessions=self._sessions,
             max_item=MAX_ITEM,
+            environments=self._policy.mode,
+            pythons=[python_version()] if self._policy.mode == "off" else minors(),
         )
 
     def status(self, account: Account | None = None, all_of: Iterable[Account] = ()) -> Status:
@@ -93,10 +114,27 @@ class Embedded:
             quotas=tuple(quota for each in accounts for quota in each.quotas()),
         )
 
+    def prepare(self, request: Open, account: Account | None = None) -> Iterator[Log]:
+        spec = wanted(request.bundle, self._policy)
+        if spec is not None:
+            with (account or self._own).environment(spec.key):
+                for line in self._store.build(spec):
+                    yield Log("stderr", f"{line}\n".encode() if line else b"")
+
     def open(self, request: Open, blobs: Mapping[str, bytes], account: Account | None = None) -> WorkerLink:
         """A worker with the session's Open, in the books of ``account`` (default: this process's own)."""
-        worker = self.pool(request.tier).acquire(make_limits(request.limits))
-        link = WorkerLink(worker)
+        limits = make_limits(request.limits)
+        spec = wanted(request.bundle, self._policy)
+        if spec is None:
+            link = WorkerLink(self.pool(request.tier).acquire(limits))
+        else:
+            pool, leave = self._rooms.enter(request.tier, spec)
+            try:
+                link = WorkerLink(pool.acquire(limits))
+            except BaseException:
+                leave()
+                raise
+            link.on_close(leave)
         link.on_close(self._ended)
         with self._lock:
             self._sessions += 1
@@ -110,6 +148,14 @@ class Embedded:
 
     def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:
         return one_item(self.open(request, blobs), item)
+
+    def _room(self, tier: str, environment: Environment) -> Pool:
+        return Pool(tier or None, self._minimum, min(self._warm, 1), seen=environment.visible())
+
+    def _confining(self) -> str:
+        """The tier that an installer can be confined with here."""
+        possible = {report.name for report in self.tiers() if report.available}
+        return next((name for name in (NAMESPACES, LANDLOCK) if name in possible), PROCESS)
 
     def _ended(self) -> None:
         with self._lock:
@@ -125,6 +171,8 @@ class Embedded:
         with self._lock:
             self._closed = True
             pools, self._pools = self._pools, {}
+        self._store.close()
+        self._rooms.close()
         for pool in pools.values():
             pool.close()
 

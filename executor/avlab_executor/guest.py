@@ -24,10 +24,10 @@ _NO_ZYGOTE = 0
 
 
 def start(
-    nest: Nest, profile: Profile, entry: str, preload: Sequence[str], import_path: Sequence[str], streams: Sequence[int]
+    nest: Nest, profile: Profile, work: Sequence[object], import_path: Sequence[str], streams: Sequence[int]
 ) -> NoReturn:
-    """In the zygote's fork: become runsc with a guest that runs `main`. ``streams``: stdout, stderr, session. Raises OSError."""
-    words = json.dumps({"profile": profile.to_json(), "entry": entry, "preload": list(preload)})
+    """In the zygote's fork: become runsc with a guest that runs `main`. ``work``: a `newborn.Work`, ``streams``: stdout, stderr, session. Raises OSError."""
+    words = json.dumps({"profile": profile.to_json(), "work": work})
     out, err, session = streams[:3]
     command = launch.command(f"{__name__}:main", import_path, words)
     gvisor.start(profile, nest.administrator, nest.proc, command, (session, out, err))
@@ -44,7 +44,7 @@ def main(words: str) -> None:
     link = socket.socket(fileno=_STDIN)
     following = socket.recv_fds(link, 1, _FOLLOWING)[1]
     link.detach()
-    entry = newborn.load(config["entry"], config["preload"])
+    entry = newborn.load(newborn.Work(*config["work"]))
     profile = Profile.from_json(config["profile"])
     newborn.live(Nest(GVISOR), profile, _NO_ZYGOTE, entry, (_STDOUT, _STDERR, _STDIN, *following))
 

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from avlab_executor.sandbox import handshake, rlimits, selfprobe
@@ -68,14 +69,39 @@ def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: S
         os._exit(code & 0xFF)
 
 
-def load(entry: str, preload: Sequence[str]) -> Entry:
-    """Import what workers need, as far as it is installed, and the entry ("module:function"). Raises what imports raise."""
-    for name in preload:
-        if importlib.util.find_spec(name.partition(".")[0]):
-            importlib.import_module(name)
-    module, _, function = entry.partition(":")
+class Work(NamedTuple):
+    """What workers run, in plain values. entry: "module:function". preload: modules to import before a worker exists. late: the import
+    path once it is locked, if another. bare: nothing may be imported before, not even the entry."""
+
+    entry: str
+    preload: Sequence[str] = ()
+    late: Sequence[str] = ()
+    bare: bool = False
+
+
+def load(work: Work) -> Entry:
+    """Import what workers need, as far as it is installed, and the entry. Raises what imports raise.
+
+    Packages that a session has asked for are strangers: they come into the import path of the locked worker only.
+    """
+    if not work.bare:
+        for name in work.preload:
+            if importlib.util.find_spec(name.partition(".")[0]):
+                importlib.import_module(name)
+        entry = _find(work.entry)
+    return partial(_enter_late, work) if work.late else entry
+
+
+def _find(name: str) -> Entry:
+    module, _, function = name.partition(":")
     found: Entry = getattr(importlib.import_module(module), function)
     return found
+
+
+def _enter_late(work: Work, descriptors: Descriptors) -> object:
+    sys.path[:] = work.late
+    importlib.invalidate_caches()
+    return _find(work.entry)(descriptors)
 
 
 def _interrupt_at(pipe: int) -> None:

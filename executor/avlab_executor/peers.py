@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from avlab.core.errors import AvlabError, CodecError, LinkClosed
-from avlab.core.message import Open
+from avlab.core.message import Log, Open
 from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
 from avlab_executor.accounts import Caller
 from avlab_executor.relay import encoded, refusal, relay
@@ -72,7 +72,10 @@ class PeerExecutor:
         def start(request: Open) -> WorkerLink:
             return self._service.start(request, STREAMS[method], self._caller)
 
-        for data in relay(_requests(channel), start):
+        def prepare(request: Open) -> Iterator[Log]:
+            return self._service.prepare(request, self._caller)
+
+        for data in relay(_requests(channel), prepare, start):
             channel.send(data)
 
     def _reply(self, channel: MessageChannel, method: str) -> bytes:

@@ -19,6 +19,7 @@ from avlab_executor.allowance import effective, for_kernel
 from avlab_executor.process import StillbornError, WorkerProcess
 from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, GVISOR, NESTED, SCRATCH, Profile
 from avlab_executor.sandbox.tiers import TierReport, landlock_missing
+from avlab_executor.sandbox.visible import Visible
 from avlab_executor.spawner import Recipe, Spawner, ZygoteEndedError
 
 ENTRY = "avlab_executor.worker.main:main"
@@ -33,8 +34,8 @@ class Pool:
 
     tier: the tier to use (default: the strongest that works here); minimum: refuse anything weaker. warm: how many workers wait.
     entry: "module:function", called in each worker with its Descriptors after it is locked and verified. preload: modules that
-    the zygote imports if they are installed. paths: more folders that workers can import from. Raises TierUnavailable if the tier is
-    not possible, AvlabError if workers cannot be started.
+    the zygote imports if they are installed. paths: more folders that workers can import from. seen: instead, an environment to run
+    them in. Raises TierUnavailable if the tier is not possible, AvlabError if workers cannot be started.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Pool:
         entry: str = ENTRY,
         preload: Sequence[str] = PRELOAD,
         paths: Sequence[str] = (),
+        seen: Visible | None = None,
     ) -> None:
-        self._recipe = Recipe(tier, minimum, entry, tuple(preload), tuple(paths))
+        self._recipe = Recipe(tier, minimum, entry, tuple(preload), tuple(paths), seen)
         self._warm = warm
         self._waiting: deque[WorkerProcess] = deque()
         self._alive: dict[int, WorkerProcess] = {}

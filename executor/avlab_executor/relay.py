@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from avlab.core.arriving import whole
 from avlab.core.errors import AvlabError, CodecError, LinkClosed, SessionError
-from avlab.core.message import Bundle, Credit, End, Failure, ItemMessage, Message, Open, Signal
+from avlab.core.message import Bundle, Credit, End, Failure, ItemMessage, Log, Message, Open, Signal
 from avlab.core.wire import decode_batch, encode
 from avlab_executor.worker_link import WorkerLink
 
@@ -22,10 +22,12 @@ def names_of(bundle: Bundle) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def relay(requests: Iterator[bytes], start: Callable[[Open], WorkerLink]) -> Iterator[bytes]:
+def relay(
+    requests: Iterator[bytes], prepare: Callable[[Open], Iterator[Log]], start: Callable[[Open], WorkerLink]
+) -> Iterator[bytes]:
     """Serve one stream: its first message opens a worker, then messages pass both ways until either side ends.
 
-    What goes wrong is told as a Failure. The worker has ended when this ends.
+    ``prepare`` gives the progress of what must be ready before ``start``. What goes wrong is told as a Failure. The worker has ended when this ends.
     """
     link: WorkerLink | None = None
     try:
@@ -34,6 +36,8 @@ def relay(requests: Iterator[bytes], start: Callable[[Open], WorkerLink]) -> Ite
             first = next(messages, None)
             if not isinstance(first, Open):
                 raise CodecError("the first message of a stream must be Open")
+            for line in prepare(first):
+                yield encoded(line)
             link = start(first)
         except AvlabError as error:
             yield encoded(refusal(error))

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avlab.core.errors import ConfigError
+from avlab.remote.limits import parse_size
 from avlab_executor import logs, settings
+from avlab_executor.environments.policy import Policy
 from avlab_executor.tenants import DEFAULT, read_tokens
 
 if TYPE_CHECKING:
@@ -109,6 +111,12 @@ def server_config(values: Mapping[str, Any], environment: Mapping[str, str] = os
         allow_process=values["allow_process"],
         sessions=values["sessions"],
         warm=values["warm"],
+        environments=Policy(
+            mode=values["pip_policy"],
+            allow=values["pip_allow"] or (),
+            folder=str(values["environments"] or ""),
+            size=parse_size(values["environments_size"]),
+        ),
     )
 
 

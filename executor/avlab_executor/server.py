@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
-from avlab.core.errors import AvlabError, CodecError, ConfigError, ItemTooLarge
-from avlab.core.message import BundleKind, ItemMessage, Open
+from avlab.core.errors import AvlabError, CodecError, ConfigError, ItemTooLarge, LinkClosed
+from avlab.core.message import BundleKind, ItemMessage, Log, Open
 from avlab.core.wire import MAX_MESSAGE, decode_batch
 from avlab.remote.config import check_token
 from avlab.remote.link import one_item
@@ -20,10 +20,10 @@ from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
 from avlab_executor import health
 from avlab_executor.accounts import Caller
 from avlab_executor.calls import Calls
+from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.relay import encoded, refusal, relay
 from avlab_executor.service import STREAMS, Service
 from avlab_executor.tenants import DEFAULT, Tenant, check_tenants
-from avlab_executor.worker_link import WorkerLink
 
 OPEN_SECONDS = 10.0
 """How long a stream may say nothing before its Open: each holds one of the server's threads."""
@@ -33,6 +33,7 @@ _SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """How an executor is served. ``port`` 0 takes a free one. ``sessions``: most at once; ``warm``: workers that wait.
+    ``environments``: what is installed for sessions.
 
     token: of the one tenant "default"; or tenants: who may call, each with tokens and a quota. certificate, key: PEM; client_ca:
     PEM of the authorities that must have signed a client's certificate. Raises ConfigError for an address that is not loopback
@@ -50,6 +51,7 @@ class ServerConfig:
     allow_process: bool = False
     sessions: int = 32
     warm: int = 2
+    environments: Policy = OFF
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
@@ -93,6 +95,7 @@ class Server:
             sessions=config.sessions,
             warm=config.warm,
             tenants=config.callers(),
+            environments=config.environments,
         )
         self.tier = self._service.tier
         try:
@@ -151,12 +154,12 @@ class Server:
             silent.daemon = True
             silent.start()
 
-            def start(request: Open) -> WorkerLink:
+            def prepare(request: Open) -> Iterator[Log]:
                 silent.cancel()
-                return self._service.start(request, kinds, caller)
+                return self._service.prepare(request, caller)
 
             try:
-                yield from relay(requests, start)
+                yield from relay(requests, prepare, lambda request: self._service.start(request, kinds, caller))
             finally:
                 silent.cancel()
 
@@ -172,6 +175,10 @@ class Server:
             replies: list[bytes] = []
             size = 0
             try:
+                for line in self._service.prepare(request, caller):
+                    if not context.is_active():
+                        raise LinkClosed("the caller is gone")
+                    replies += [encoded(line)] if line.data else []
                 link = self._service.start(request, kinds, caller)
                 if not context.add_callback(link.kill):  # when the caller goes, so does the worker
                     link.kill()

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 
 from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierUnavailable
-from avlab.core.message import Blob, BundleKind, Open
+from avlab.core.message import Blob, BundleKind, Log, Open
 from avlab.core.status import encode_status, label
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
 from avlab_executor.accounts import ENDING_SECONDS, LOOK_SECONDS, Account, Caller
 from avlab_executor.audit import audit
 from avlab_executor.embedded import Embedded
+from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.relay import names_of
 from avlab_executor.tenants import Tenant, check_tenants
 from avlab_executor.worker_link import WorkerLink
@@ -25,8 +26,8 @@ class Service:
     """Workers for callers elsewhere. Thread-safe.
 
     minimum: the weakest tier that may serve. allow_process: whether plain processes may. sessions: most at once. warm: workers
-    that wait. tenants: who may call; default: one who is not told apart, and sees all. Raises TierUnavailable when this system
-    cannot isolate as asked, ConfigError.
+    that wait. tenants: who may call; default: one who is not told apart, and sees all. environments: what is installed for sessions
+    (default: nothing). Raises TierUnavailable when this system cannot isolate as asked, ConfigError.
     """
 
     def __init__(
@@ -37,19 +38,22 @@ class Service:
         sessions: int = 32,
         warm: int = 2,
         tenants: Sequence[Tenant] = (),
+        environments: Policy = OFF,
     ) -> None:
         if sessions < 1 or warm < 0:
             raise ConfigError(f"sessions={sessions}, warm={warm}: at least 1 session and 0 waiting workers")
         check_tenants(tenants)
         self._sessions, self._allow_process = sessions, allow_process
         self.accounts = [Account(tenant) for tenant in tenants or (Tenant(operator=True),)]
-        self._embedded = Embedded(minimum=minimum, warm=warm)
+        self._embedded = Embedded(
+            minimum=minimum, warm=warm, environments=environments, removed=self._forget_environment
+        )
         self._free = threading.Semaphore(sessions)
         self._used = False
         self._closing = threading.Event()
         self._bookkeeper: threading.Thread | None = None
         try:
-            self.tier = self._embedded.describe().tier
+            self.tier = self._embedded.pool().tier
             if self.tier == "process" and not allow_process:
                 raise TierUnavailable(
                     "this system can isolate workers only as plain processes: --allow-process accepts that"
@@ -60,6 +64,14 @@ class Service:
         if any(account.metered for account in self.accounts):
             self._bookkeeper = threading.Thread(target=self._keep_books, name="avlab-accounts", daemon=True)
             self._bookkeeper.start()
+
+    def prepare(self, request: Open, caller: Caller) -> Iterator[Log]:
+        """What must be ready before `start`, an environment; gives its progress. Raises EnvironmentFailed, Denied, ConfigError."""
+        try:
+            yield from self._embedded.prepare(request, caller.account)
+        except AvlabError as error:
+            self.deny(caller, "environment", error)
+            raise
 
     def start(self, request: Open, kinds: Collection[BundleKind], caller: Caller) -> WorkerLink:
         """A worker for a caller's Open. Raises CodecError, TierUnavailable, LimitUnsupported, BundleError, and Denied when all
@@ -101,6 +113,10 @@ class Service:
             link.on_close(leave)
         self._used = True
         return link
+
+    def _forget_environment(self, key: str) -> None:
+        for account in self.accounts:
+            account.forget_environment(key)
 
     def used(self) -> bool:
         """Whether a session was open at any time since the last call."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from avlab.core.errors import ConfigError
+from avlab.remote.limits import parse_size
+from avlab_executor.environments.policy import MODES
 from avlab_executor.sandbox.profile import PROCESS, STRENGTH
 from avlab_executor.tenants import DEFAULT, Quota, Tenant
 
@@ -78,6 +80,8 @@ def one_of(words: Iterable[str]) -> Kind:
 SECONDS = Kind("a positive number of seconds", _seconds, float)
 TEXT = Kind("text without control characters", _text)
 PATH = Kind("the path of a file or folder", lambda value: Path(_text(value)))
+SIZE = Kind("a size such as 512M or 10G", lambda value: whole(1).accept(parse_size(value)))
+NAMES = Kind("names", lambda value: tuple(map(_text, value)), lambda text: text.replace(",", " ").split())
 FLAG = Kind("true or false", _flag, lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()])
 
 
@@ -116,6 +120,7 @@ def _shown(given: Any) -> str:
 
 
 ADDRESS, ACCESS, ISOLATION, OPERATION = "address", "who may call", "isolation and capacity", "operation"
+PACKAGES = "packages for sessions"
 SETTINGS = (
     Setting("host", TEXT, ADDRESS, "address to bind; others than loopback need TLS and a token", "127.0.0.1"),
     Setting("port", whole(0, 65535), ADDRESS, "port; 0 takes a free one", 7411),
@@ -146,6 +151,17 @@ SETTINGS = (
     Setting("allow_process", FLAG, ISOLATION, "accept plain processes: no security boundary", False),
     Setting("sessions", whole(1), ISOLATION, "most sessions at once", 32, "N"),
     Setting("warm", whole(0), ISOLATION, "workers that wait, started and locked", 2, "N"),
+    Setting(
+        "pip_policy",
+        one_of(MODES),
+        PACKAGES,
+        "install what sessions ask for: not at all (off), from wheels, which executes nothing of it, or also from source (any)",
+        "off",
+        "POLICY",
+    ),
+    Setting("pip_allow", NAMES, PACKAGES, "the only projects that may be asked for", meta="NAMES"),
+    Setting("environments", PATH, PACKAGES, "where they are kept (default: in the cache of the user)", meta="FOLDER"),
+    Setting("environments_size", SIZE, PACKAGES, "bytes kept; the least recently used go first", "10G", "SIZE"),
     Setting("log_format", one_of(("text", "json")), OPERATION, "a line of text or of JSON per record", "text", "FORM"),
     Setting(
         "log_level",

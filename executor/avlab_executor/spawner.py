@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from avlab.core.errors import AvlabError, TierUnavailable
+from avlab_executor.newborn import Work
 from avlab_executor.sandbox import cgroup, scratch
 from avlab_executor.sandbox.launch import command, environment
 from avlab_executor.sandbox.profile import Profile
 from avlab_executor.sandbox.tiers import TierReport
-from avlab_executor.sandbox.visible import visible
+from avlab_executor.sandbox.visible import Visible, visible
 from avlab_executor.zygote import LARGEST_WORDS
 
 _DECISION_SECONDS = 30.0
@@ -27,13 +28,15 @@ _END_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a zygote shall be. entry: "module:function" that a worker runs; preload: modules to import once for all workers."""
+    """What a zygote shall be. entry: "module:function" that a worker runs; preload: modules to import once for all workers; seen: what
+    they see, if not what this interpreter and ``paths`` give."""
 
     tier: str | None
     minimum: str | None
     entry: str
     preload: tuple[str, ...]
     paths: tuple[str, ...]
+    seen: Visible | None = None
 
 
 class ZygoteEndedError(AvlabError):
@@ -45,7 +48,7 @@ class Spawner:
 
     def __init__(self, recipe: Recipe) -> None:
         self.ended = threading.Event()  # set by the thread that reads
-        self._seen = visible(recipe.paths)
+        self._seen = recipe.seen or visible(recipe.paths)
         self.folder = tempfile.mkdtemp(prefix="avlab-")
         self.groups = _make_groups()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -53,7 +56,9 @@ class Spawner:
         self._closing = threading.Lock()
         try:
             self._process = subprocess.Popen(
-                command("avlab_executor.zygote:main", self._seen.import_path, str(theirs.fileno())),
+                command(
+                    "avlab_executor.zygote:main", self._seen.import_path, str(theirs.fileno()), executable=self._seen.executable
+                ),
                 env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
             )  # fmt: skip
@@ -122,8 +127,7 @@ class Spawner:
             "host": os.getpid(),
             "tier": recipe.tier,
             "minimum": recipe.minimum,
-            "entry": recipe.entry,
-            "preload": recipe.preload,
+            "work": Work(recipe.entry, recipe.preload, self._seen.late, self._seen.bare),
             "folders": self.folders,
             "folder": self.folder,
             "groups": self.groups.folder if self.groups else "",

@@ -75,6 +75,7 @@ def lines(about: Description, status: Status) -> Iterator[str]:
     for tier in about.tiers[:10]:
         yield f"  {_cell(tier.name):<11}{'on' if tier.available else 'off':<4}{_cell(tier.reason, 300)}"
     yield f"sessions {about.sessions} of {about.capacity or 'any number'}"
+    yield f"environments: {_cell(about.environments)}; Python {_cell(', '.join(about.pythons[:20]) or about.python)}"
     if status.sessions:
         yield ""
         yield table(*sessions(status))

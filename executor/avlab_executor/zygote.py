@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from avlab.core.errors import AvlabError
 from avlab_executor import guest, newborn
-from avlab_executor.sandbox import cgroup, kernel, scratch, tiers
+from avlab_executor.sandbox import cgroup, kernel, reap, scratch, tiers
 from avlab_executor.sandbox.nest import Nest
 from avlab_executor.sandbox.profile import GVISOR, PROCESS, Profile
 
@@ -46,7 +46,7 @@ def main(control_fd: str) -> None:
     nest = _choose(control, config)
     if nest is None:
         return
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    reap.adopt_orphans()
     keeper = os.getpid()
     nest.isolate_children()
     zygote = os.fork()
@@ -75,19 +75,10 @@ def _choose(control: socket.socket, config: dict[str, Any]) -> Nest | None:
 def _keep(zygote: int, host: int, folder: str, groups: str) -> None:
     child = os.pidfd_open(zygote)
     select.select([child, host], [], [])
-    # The zygote's own orphans become our children; each is killed, not waited for in good faith.
-    while children := _children():
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(children[0], 0)
+    reap.end_children()
     scratch.remove(folder)
     if groups:
         cgroup.remove_all(groups)
-
-
-def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(pid) for pid in file.read().split()]
 
 
 def _for_ever(run: Callable[[], None]) -> None:
@@ -117,14 +108,14 @@ Bear = Callable[[Profile, int, list[int]], NoReturn]
 
 
 def _bear_forks(nest: Nest, config: dict[str, Any]) -> Bear:
-    entry = newborn.load(config["entry"], config["preload"])
+    entry = newborn.load(newborn.Work(*config["work"]))
     return lambda profile, zygote, descriptors: newborn.live(nest, profile, zygote, entry, descriptors)
 
 
 def _bear_guests(nest: Nest, config: dict[str, Any]) -> Bear:
     def bear(profile: Profile, zygote: int, descriptors: list[int]) -> NoReturn:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        guest.start(nest, profile, config["entry"], config["preload"], sys.path, descriptors)
+        guest.start(nest, profile, config["work"], sys.path, descriptors)
 
     return bear
 

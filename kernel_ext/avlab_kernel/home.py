@@ -54,7 +54,14 @@ class Home:
 
     def pack(self, target: object) -> Packed:
         """The bundle of an object of this cell. Raises BundleError naming what cannot travel."""
-        return pack(target, files=self.files, sources=self.sources, base=self.base, originals=original_of)
+        return pack(
+            target,
+            files=self.files,
+            sources=self.sources,
+            base=self.base,
+            originals=original_of,
+            missing_ok="pip" in self.limits,
+        )
 
     def instance(self, original: type, arguments: Arguments, settings: bool) -> object:
         """What makes an instance over there. ``settings``: the keyword arguments are attributes to set."""

@@ -28,13 +28,15 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         """Define classes and functions that run in a sandbox.
 
         %%remote [--on URL] [--files PATH…] [--memory 512M] [--cpu SECONDS] [--timeout SECONDS] [--tier TIER]
-                 [--name NAME] [--explain] [--remote-imports]
+                 [--pip REQUIREMENT…] [--python MINOR] [--name NAME] [--explain] [--remote-imports]
 
         --on              executor, for example grpc://host:port (default: the one of %avlab connect, or the embedded one)
         --files           data files and folders next to the notebook that the code reads; modules are found by themselves
         --memory --cpu    bytes and seconds of CPU time that one session may use
         --timeout         seconds of wall time for one item or call
         --tier            isolation tier: gvisor, namespaces, landlock
+        --pip             packages that the executor installs for the cell, for example "scipy>=1.14"
+        --python          minor version of Python to run with, for example 3.12 (with --remote-imports)
         --name            what the sessions are called in %avlab status
         --explain         show what would be sent and open nothing
         --remote-imports  the cell's imports exist on the executor only: it is executed there, not here
@@ -42,8 +44,6 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         # IPython hides the frames above this one from tracebacks.
         __tracebackhide__ = "__ipython_bottom__"
         given = options.REMOTE.parse(line)
-        if given.pip:
-            raise UsageError("%%remote --pip: executors cannot install packages yet; use what is installed there")
         base = Path.cwd()
         settings = {
             "on": options.url(given),

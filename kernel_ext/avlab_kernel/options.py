@@ -11,6 +11,7 @@ from IPython.core.error import UsageError
 from avlab.core.errors import ConfigError
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.limits import Limits
+from avlab.remote.requirements import check_minor, normal
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +41,7 @@ REMOTE.add_argument("--timeout", type=float, metavar="SECONDS", dest="item_timeo
 REMOTE.add_argument("--tier")
 REMOTE.add_argument("--name")
 REMOTE.add_argument("--pip", nargs="+", default=[], metavar="REQUIREMENT")
+REMOTE.add_argument("--python", default="", metavar="MINOR")
 REMOTE.add_argument("--explain", action="store_true")
 REMOTE.add_argument("--remote-imports", action="store_true")
 
@@ -49,15 +51,18 @@ CONNECT.add_argument("options", nargs="*", metavar="NAME=VALUE")
 
 
 def limits(options: argparse.Namespace) -> dict[str, Any]:
-    """The limits among the options of ``%%remote``. Raises UsageError for values that are no limits."""
+    """The limits among the options of ``%%remote``, with tier, pip and python. Raises UsageError for values that cannot be."""
     given = {
         n: getattr(options, n) for n in ("memory", "cpu_seconds", "item_timeout") if getattr(options, n) is not None
     }
     try:
         Limits(**given)
+        normal(options.pip)
+        if options.python:
+            check_minor(options.python)
     except ConfigError as error:
         REMOTE.error(str(error))
-    return given | ({"tier": options.tier} if options.tier else {})
+    return given | {n: getattr(options, n) for n in ("tier", "pip", "python") if getattr(options, n)}
 
 
 def url(options: argparse.Namespace) -> str | None:
@@ -71,13 +76,16 @@ def url(options: argparse.Namespace) -> str | None:
 
 
 def pairs(options: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` words as keyword arguments; numbers and true/false as what they are. Raises UsageError."""
+    """``NAME=VALUE`` words as keyword arguments; numbers and true/false as what they are; ``pip=`` may be repeated. Raises UsageError."""
     found: dict[str, Any] = {}
     for word in options:
         name, sign, value = word.partition("=")
         if not sign or not name.isidentifier():
             CONNECT.error(f"{word!r} is not NAME=VALUE")
-        found[name] = _plain(value)
+        if name == "pip":
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value if name == "python" else _plain(value)
     return found
 
 

@@ -66,6 +66,7 @@ def doctor(desk: Desk) -> Table:
     described = desk.executor().describe()
     for tier in described.tiers:
         rows.append((f"tier {getattr(tier, 'name', tier)}", getattr(tier, "reason", "") or "possible"))
+    rows.append(("environments", f"{described.environments}, Python {', '.join(described.pythons)}"))
     for name in ("avlab", "cloudpickle", "ipython", "ipykernel"):
         rows.append((name, metadata.version(name)))
     rows += [("python", platform.python_version()), ("wire", WIRE_VERSION)]

@@ -259,11 +259,15 @@ def test_the_quota_of_stored_bytes() -> None:
 def test_the_quota_of_environments() -> None:
     account = Account(Tenant("a", quota=Quota(environments=2)))
     for key in ("one", "two", "one"):
-        account.environment(key)
-    with pytest.raises(Denied, match="quota environments=2 of tenant 'a'"):
-        account.environment("three")
+        with account.environment(key):
+            pass
+    with pytest.raises(Denied, match="quota environments=2 of tenant 'a'"), account.environment("three"):
+        pass
     account.forget_environment("one")
-    account.environment("three")
+    with pytest.raises(ValueError), account.environment("broken"):
+        raise ValueError
+    with account.environment("three"):
+        pass
     assert {quota.name: quota.used for quota in account.quotas()}["environments"] == 2
 
 

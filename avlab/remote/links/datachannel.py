@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from avlab.core.errors import AvlabError, ConnectError, LinkClosed, LinkError
-from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, Failure, ItemMessage, Message, Open
+from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, Failure, ItemMessage, Log, Message, Open
 from avlab.core.status import Status, decode_status
 from avlab.core.wire import decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
@@ -131,6 +131,9 @@ class ChannelConnection:
 
     def status(self) -> Status:
         return decode_status(self._call("Status", b""))
+
+    def prepare(self, request: Open) -> Iterator[Log]:
+        return iter(())  # the executor does it, within the stream
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
-from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Message, Open
+from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Log, Message, Open
 from avlab.core.status import Status, decode_status
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
@@ -184,6 +184,9 @@ class GrpcConnection:
 
     def status(self) -> Status:
         return decode_status(self._unary("Status", b""))
+
+    def prepare(self, request: Open) -> Iterator[Log]:
+        return iter(())  # the executor does it, within the stream
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)

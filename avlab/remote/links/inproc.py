@@ -16,7 +16,18 @@ from typing import Any
 
 from avlab.core.channel import ChannelClosed, Receiver, Sender, open_channel
 from avlab.core.errors import ConfigError, LimitUnsupported, LinkClosed, TierUnavailable
-from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, BundleKind, Credit, ItemMessage, Message, Open
+from avlab.core.message import (
+    MAX_ITEM,
+    WIRE_VERSION,
+    Buffer,
+    Bundle,
+    BundleKind,
+    Credit,
+    ItemMessage,
+    Log,
+    Message,
+    Open,
+)
 from avlab.core.registry import registered
 from avlab.core.status import Status
 from avlab.core.tree import Values
@@ -121,6 +132,11 @@ class Inproc:
         name = f"lent-{next(self._numbers)}"
         self._lent[name] = value
         return name.encode(), ()
+
+    def prepare(self, request: Open) -> Iterator[Log]:
+        if request.bundle.requirements or (request.bundle.python or python_version()) != python_version():
+            raise ConfigError("pip= and python= are not possible in memory: use 'local:'")
+        return iter(())
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         if request.limits:

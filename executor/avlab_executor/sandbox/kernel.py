@@ -66,6 +66,12 @@ def make_readonly(target: str) -> None:
     syscall("mount_setattr", _AT_FDCWD, target.encode(), _AT_RECURSIVE, attributes, len(attributes))
 
 
+def make_writable(target: str) -> None:
+    """Undo make_readonly for one mount."""
+    attributes = struct.pack("QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
+    syscall("mount_setattr", _AT_FDCWD, target.encode(), 0, attributes, len(attributes))
+
+
 def umount(target: str) -> None:
     """Detach a mount; what uses it keeps it until it is done."""
     syscall("umount2", target.encode(), MNT_DETACH)

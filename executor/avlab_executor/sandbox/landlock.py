@@ -28,17 +28,17 @@ def abi() -> int:
     return syscall("landlock_create_ruleset", None, 0, _VERSION_FLAG)
 
 
-def restrict(rules: Iterable[tuple[str, int]]) -> None:
+def restrict(rules: Iterable[tuple[str, int]], network: bool = False) -> None:
     """From now on this process reaches only the given paths, with the given rights, for ever.
 
-    TCP, abstract sockets and signals towards the outside are closed too where the kernel can. Paths that do not exist are left
-    out. no_new_privs must be set. Raises OSError.
+    Abstract sockets and signals towards the outside are closed too where the kernel can, and TCP unless ``network``. Paths that do
+    not exist are left out. no_new_privs must be set. Raises OSError.
     """
     version = abi()
     handled = _FIRST_ABI
     for since, right in ((2, _REFER), (3, _TRUNCATE), (5, _IOCTL_DEV)):
         handled |= right if version >= since else 0
-    attributes = struct.pack("QQQ", handled, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+    attributes = struct.pack("QQQ", handled, 3 if version >= 4 and not network else 0, 3 if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = syscall("landlock_create_ruleset", attributes[:size], size, 0)
     try:

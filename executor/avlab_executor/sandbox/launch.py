@@ -16,11 +16,13 @@ _ONE_THREAD = (
 )
 
 
-def command(function: str, import_path: Sequence[str], *arguments: str) -> list[str]:
+def command(
+    function: str, import_path: Sequence[str], *arguments: str, executable: str = sys.executable
+) -> list[str]:
     """The command line of an interpreter that sets its import path and calls ``function`` ("module:name") with strings."""
     module, _, name = function.partition(":")
     code = f"import sys; sys.path[:] = {list(import_path)!r}; from {module} import {name}; {name}(*sys.argv[1:])"
-    return [sys.executable, "-I", "-c", code, *arguments]
+    return [executable, "-I", "-c", code, *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -26,7 +26,7 @@ def lock(profile: Profile, administrator: bool, proc: int, has_proc: bool, zygot
     if profile.tier != GVISOR:  # whose kernel has nothing of what these bound
         rlimits.close_leaks()
     if profile.tier not in (PROCESS, GVISOR):  # runsc starts a guest as its user, without a capability
-        _drop_privileges(profile, administrator)
+        drop_privileges(profile, administrator)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() not in (zygote, _OUTSIDE):
         raise ProcessLookupError("the zygote ended while its worker was starting")
@@ -53,7 +53,8 @@ def _enter_scratch(scratch: str) -> None:
     os.environ.update(HOME=scratch, TMPDIR=scratch, PWD=scratch)
 
 
-def _drop_privileges(profile: Profile, administrator: bool) -> None:
+def drop_privileges(profile: Profile, administrator: bool) -> None:
+    """Become the profile's user, without any capability. Raises OSError."""
     # Only who may set it can empty the bounding set: all callers but ordinary users in the landlock tier, whom no_new_privs holds.
     if administrator or profile.tier == NAMESPACES or os.geteuid() == 0:
         kernel.drop_bounding_set()

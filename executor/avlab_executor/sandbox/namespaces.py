@@ -34,14 +34,18 @@ def enter_user_namespace(proc: int, *, as_root: bool = False) -> None:
             os.close(descriptor)
 
 
-def enter_root(folders: Iterable[str], *, proc_readonly: bool = True) -> bool:
-    """Give this process, the first of its pid namespace, its own namespaces and a root with SYSTEM and ``folders``, read-only.
+def enter_root(
+    folders: Iterable[str], writable: Iterable[str] = (), own: int = OWN, *, proc_readonly: bool = True
+) -> bool:
+    """Give this process, the first of its pid namespace, its own namespaces and a root with SYSTEM and ``folders``, read-only, and
+    folders that stay ``writable``. ``own``: which namespaces.
 
     Returns whether /proc could be mounted: where a container masks parts of the host's, it cannot, and a few constant files stand
     in its place. Raises OSError.
     """
-    sources = {path: os.path.realpath(path) for path in (*folders, *SYSTEM_FILES)}
-    kernel.unshare(OWN)
+    writable = tuple(map(os.path.realpath, writable))
+    sources = {path: os.path.realpath(path) for path in (*folders, *writable, *SYSTEM_FILES)}
+    kernel.unshare(own)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=4m")
     os.mkdir("/tmp" + _FORMER)
@@ -68,6 +72,8 @@ def enter_root(folders: Iterable[str], *, proc_readonly: bool = True) -> bool:
     kernel.umount(_FORMER)
     os.rmdir(_FORMER)
     kernel.make_readonly("/")
+    for path in writable:
+        kernel.make_writable(path)
     return has_proc
 
 

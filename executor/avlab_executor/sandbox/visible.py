@@ -29,10 +29,15 @@ _OWN_PACKAGES = ("avlab", "avlab_executor")
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """import_path: the worker's sys.path. folders: what it may read, besides SYSTEM."""
+    """import_path: the zygote's sys.path. folders: what workers may read, besides SYSTEM. executable: the interpreter of both. late: a
+    worker's sys.path once it is locked, where it holds packages that sessions have asked for: only there they are imported. bare:
+    those hide what zygotes import for all workers."""
 
     import_path: tuple[str, ...]
     folders: tuple[str, ...]
+    executable: str = sys.executable
+    late: tuple[str, ...] = ()
+    bare: bool = False
 
 
 def visible(extra: Iterable[str] = ()) -> Visible:
