@@ -87,8 +87,8 @@ def test_a_browser_is_asked_for_full_size_with_every_video_codec():
 
 def test_servers_are_always_a_list():
     assert servers(()) == []
-    (server,) = servers([{"urls": "turn:host:3478", "username": "u", "credential": "c"}])
-    assert (server.urls, server.username, server.credential) == (["turn:host:3478"], "u", "c")
+    server = {"urls": "turn:host:3478", "username": "u", "credential": "c"}
+    assert servers([server]) == [server]
     for wrong in ({}, {"urls": []}, {"urls": "http://host"}, "turn:host"):
         with pytest.raises(ConfigError, match="ice_servers"):
             servers([wrong])

@@ -14,7 +14,7 @@ from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE, Coded, PictureEncoder, SoundEncoder, scaled
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
-from avlab.media.rtc.view_track import LiveTrack
+from avlab.media.rtc.view_track import LiveTrack, attach
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource, read_frame_number
 
@@ -218,7 +218,7 @@ class Browser:
             self.connection.addTransceiver(kind, "recvonly")
         await self.connection.setLocalDescription(await self.connection.createOffer())
         peer = Peer()
-        hub.attach(peer.connection)
+        attach(hub, peer.connection)
         answer = await peer.answer(self.connection.localDescription.sdp)
         await self.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         return peer

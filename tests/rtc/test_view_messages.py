@@ -1,5 +1,7 @@
 """A live view's messages: hello, pictures with acknowledgement, status; and what a hostile browser's side may send."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -12,7 +14,7 @@ from avlab_kernel.live.process import ProcessRun
 import avlab
 from avlab.core.item import Item
 from avlab.media.rtc.live import Live
-from avlab.media.rtc.view import apart
+from avlab.media.rtc.view_direct import apart
 from avlab.media.rtc.view_results import drawn
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource, read_frame_number
@@ -140,6 +142,24 @@ def test_hostile_messages_change_nothing(live: Live, side: Side, message: dict[s
     for item in pictures(2):
         live.put(item)
     side.until(lambda: side.of("picture"))
+
+
+def test_without_aiortc_there_are_messages_and_a_remedy(
+    live: Live, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "avlab.media.rtc.view_direct", raising=False)
+    monkeypatch.setitem(sys.modules, "avlab.media.rtc.peer", None)
+    hello(live, side)
+    live.put(pictures(1)[0])
+    live.receive({"type": "offer", "view": "a", "sdp": "v=0"})
+    side.until(lambda: side.of("picture") and side.of("refused"))
+    assert side.of("refused")[0][0]["reason"].endswith("pip install 'avlab[rtc]'")
+
+
+def test_nothing_is_loaded_for_a_direct_path_before_somebody_looks() -> None:
+    code = "import sys, avlab_kernel.live.preview, avlab_kernel.live.child; print([m for m in sys.modules if m in ('aiortc', 'aioice')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_too_many_views_are_refused(live: Live, side: Side) -> None:

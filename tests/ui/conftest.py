@@ -65,6 +65,14 @@ NUMBER = """(element) => {
   return row[4 * Math.floor(width / 48)] > 128 ? number : -1;
 }"""
 
+# Notes when a view has asked for pictures and when it has shown the first: milliseconds since the page began to load.
+MARKS = """
+window.marks = {};
+const mark = (name, part) => { if (!(name in marks) && document.querySelector(`[data-testid=avlab-preview]${part}`)) marks[name] = performance.now(); };
+new MutationObserver(() => { mark('asked', ''); mark('shown', '[data-frames]'); })
+  .observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-frames'] });
+"""
+
 
 class Notebook:
     """One notebook, open in one page."""
@@ -104,6 +112,11 @@ class Notebook:
 
     def wait_for_path(self, path: str) -> None:
         self.page.wait_for_selector(f"[data-testid=avlab-preview][data-path={path}]", timeout=PATIENCE)
+
+    def took(self) -> float:
+        """Seconds from a view's first request to its first picture, in a page with `MARKS`."""
+        marks = self.page.evaluate("window.marks")
+        return float(marks["shown"] - marks["asked"]) / 1000
 
     def frames(self) -> int:
         return int(self.page.get_by_test_id("avlab-preview").get_attribute("data-frames") or 0)
@@ -171,6 +184,12 @@ class Server:
         for child in psutil.wait_procs(children, timeout=5)[1]:
             child.kill()
         self.log.close()
+
+
+@pytest.fixture
+def marks() -> str:
+    """The script `MARKS`, for `without`."""
+    return MARKS
 
 
 @pytest.fixture(scope="module")

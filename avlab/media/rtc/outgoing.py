@@ -15,7 +15,6 @@ from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded
 from avlab.media.rtc.view_encoding import PictureEncoding, SoundEncoding, captured
 from avlab.media.rtc.view_time import StreamTime
-from avlab.media.rtc.view_track import LiveTrack, attach
 
 RUNGS = 3
 """Qualities: the source's size, half and a quarter of it in each direction."""
@@ -160,33 +159,6 @@ class Outgoing:
             self._viewers.append(viewer)
         self.look(viewer)
         return viewer
-
-    def attach(
-        self, connection: Any, *, sound: bool = True, rung: int = 0, seen: Callable[[Coded], None] | None = None
-    ) -> Viewer:
-        """Send the stream on an aiortc connection that has no description yet; call it on the connection's loop.
-
-        The viewer ends when the connection does. Its `limit` and key pictures follow what the other side reports. seen:
-        called on the loop with each picture and block of sound as it is handed to the connection.
-        """
-        tracks, viewer = self._tracks(rung, sound)
-        for track in tracks:
-            track.seen = seen
-        attach(connection, tracks, viewer)
-        return viewer
-
-    def tracks(self) -> list[LiveTrack]:
-        """Tracks for one more viewer, H.264 and Opus, for who negotiates these codecs himself (`attach` does it all). Call it on
-        the loop that the tracks are read on."""
-        return self._tracks(0, True)[0]
-
-    def _tracks(self, rung: int, sound: bool) -> tuple[list[LiveTrack], Viewer]:
-        tracks = {kind: LiveTrack(kind) for kind in (("video", "audio") if sound else ("video",))}
-        viewer = self.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
-        tracks["video"].overrun = viewer.ask_key
-        tracks["video"].on("ended", viewer.close)
-        viewer.origins = lambda: {kind: track.origin for kind, track in tracks.items()}
-        return list(tracks.values()), viewer
 
     def look(self, viewer: Viewer) -> None:
         """A viewer begins to look at its rung."""

@@ -18,6 +18,7 @@ from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.receive import Mode, Receiver, ReceiverStatistics
 from avlab.media.rtc.reconnect import BEAT, LOST, STALLED, Backoff, Silence
+from avlab.media.rtc.view_track import attach
 from avlab.media.runtime import MediaRuntime
 
 CONTROL, ITEMS = "avlab.control", "avlab.items"  # DataChannels that both sides have, 0 and 2
@@ -151,7 +152,7 @@ class Partner:
 
     def _prepare(self, peer: Peer) -> None:
         if self._outgoing is not None:
-            self._outgoing.attach(peer.connection)
+            attach(self._outgoing, peer.connection)
         self._add_channels(peer)
 
     def _add_channels(self, peer: Peer) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from aiortc import RTCIceServer
-
 from avlab.core.errors import ConfigError, MediaError
 
 MAX_DESCRIPTION = 128 << 10
@@ -125,10 +123,10 @@ def with_bitrate(sdp: str, start: int, minimum: int) -> str:
     return "\r\n".join(result)
 
 
-def servers(ice_servers: Sequence[Mapping[str, Any]]) -> list[RTCIceServer]:
-    """STUN and TURN servers in the browser's notation (``urls``, ``username``, ``credential``); none for none.
+def servers(ice_servers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """STUN and TURN servers in the browser's notation (``urls``, ``username``, ``credential``), checked; none for none.
 
-    Always a list: without one, aiortc would ask a public STUN server. Raises ConfigError for what is no server.
+    Raises ConfigError for what is no server.
     """
     result = []
     if isinstance(ice_servers, str | Mapping) or not isinstance(ice_servers, Iterable):
@@ -142,5 +140,5 @@ def servers(ice_servers: Sequence[Mapping[str, Any]]) -> list[RTCIceServer]:
             raise ConfigError(
                 f"ice_servers: {what} is no server: write {{'urls': 'turn:host:3478', 'username': …, 'credential': …}}"
             )
-        result.append(RTCIceServer(listed, server.get("username"), server.get("credential")))
+        result.append(dict(server))
     return result

@@ -83,8 +83,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> list[dict[s
         except ValueError:
             raise ConfigError(f"{SERVERS} is no JSON list of servers, nor URLs separated by spaces") from None
         listed = [listed] if isinstance(listed, dict) else listed
-        servers(listed)
-        return [dict(server) for server in listed]
+        return servers(listed)
     urls = text.split()
     servers([{"urls": urls}])
     stun = [{"urls": [url]} for url in urls if not is_turn(url)]
@@ -106,8 +105,7 @@ async def current(ice_servers: IceServers) -> list[dict[str, Any]]:
             raise
         except Exception as error:
             raise ConfigError(f"the function given as ice_servers= failed: {type(error).__name__}") from error
-    servers(ice_servers)
-    return [dict(server) for server in ice_servers] or from_environment()
+    return servers(ice_servers) or from_environment()
 
 
 def is_turn(url: str) -> bool:

@@ -8,20 +8,22 @@ refused, ice, picture, sound, status, again.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, ConfigError
-from avlab.media.rtc.encoder import Coded
 from avlab.media.rtc.outgoing import Outgoing
-from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.turn import IceServers, current
 from avlab.media.rtc.view_messages import MessagePath, Send
 from avlab.media.runtime import MediaRuntime
+
+if TYPE_CHECKING:
+    from avlab.media.rtc.view_direct import DirectPath
 
 STATUS = 0.5
 """Seconds between two status messages."""
@@ -29,6 +31,8 @@ SILENCE = 60.0
 """Seconds after which a view that says nothing and has no connection counts as gone."""
 MOST = 16
 """Views of one stream at a time."""
+_DIRECT = "avlab.media.rtc.view_direct"
+_LOADING = 5.0  # seconds that a candidate waits for the connection that it is for
 
 
 class Views:
@@ -57,7 +61,7 @@ class Views:
         self._runtime = runtime or MediaRuntime.default()
         self._views: dict[str, View] = {}
         self._ticking: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Task[ModuleType] | None = None
         self.closed = False
 
     def receive(self, message: Mapping[str, Any]) -> None:
@@ -98,9 +102,21 @@ class Views:
             return
         await self._leave(name)  # it may have said hello again meanwhile
         self._views[name] = View(self, name, message, ice)
+        if self._loading is None:  # takes as long as a dozen pictures, which go as messages meanwhile
+            self._loading = asyncio.create_task(asyncio.to_thread(importlib.import_module, _DIRECT))
         Swift.hold(self)
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick())
+
+    async def direct_path(self, rung: int) -> DirectPath:
+        """A new direct path. Raises ConfigError where WebRTC is not installed."""
+        assert self._loading is not None
+        try:
+            module = await asyncio.shield(self._loading)
+        except ImportError as error:
+            raise ConfigError(f"a direct path needs {error.name}: pip install 'avlab[rtc]'") from None
+        made: DirectPath = module.DirectPath(self.hub, self._servers, rung, self._clock)
+        return made
 
     async def _leave(self, name: str) -> None:
         view = self._views.pop(name, None)
@@ -150,8 +166,9 @@ class Views:
             self._runtime.run(self._close(), 2.0)
 
     async def _close(self) -> None:
-        if self._ticking is not None:
-            self._ticking.cancel()
+        for task in (self._ticking, self._loading):
+            if task is not None:
+                task.cancel()
         if self._views:
             self._send({**self.status(), "ended": True}, [])
         await asyncio.gather(*[self._leave(name) for name in list(self._views)])
@@ -164,22 +181,21 @@ class View:
         self._all, self._name = views, name
         self.heard = views._clock()
         self.report: dict[str, Any] = {}
-        self._peer: Peer | None = None
+        self._direct: DirectPath | None = None
+        self._answering = asyncio.Event()  # candidates may come before there is a connection that takes them
         self._no_relay = ""
-        self._ages: deque[float] = deque(maxlen=60)
         self._shown = True
-        self._direct = False
+        self._chosen = False  # the direct path, by the browser
         form = "h264" if message.get("h264") else "jpeg"
         self._rung = _rung(message.get("width"), views.hub.size[0])
         self._messages = MessagePath(views.hub, views._send, name, form, self._rung, views._clock)
-        self._live: Any = None
         hello = {"type": "welcome", "view": name, "ice": ice, "sync": views._sync, "size": views.hub.size}
         views._send(hello, [])
 
     @property
     def connected(self) -> bool:
         """Whether a direct connection stands."""
-        return self._peer is not None and self._peer.state == "connected"
+        return self._direct is not None and self._direct.connected
 
     async def receive(self, kind: str, message: Mapping[str, Any]) -> None:
         """A message of this view."""
@@ -194,8 +210,11 @@ class View:
             self._set(message)
         elif kind == "offer":
             await self._answer(str(message.get("sdp", "")))
-        elif kind == "candidate" and self._peer is not None:
-            await self._peer.add_candidate(message.get("candidate"))
+        elif kind == "candidate":
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._answering.wait(), _LOADING)
+            if self._direct is not None:
+                await self._direct.peer.add_candidate(message.get("candidate"))
         elif kind == "path":
             await self._go(str(message.get("path", "")))
 
@@ -208,63 +227,65 @@ class View:
 
     def _apply(self) -> None:
         """Each of the two paths carries pictures only while they are looked at."""
-        self._messages.viewer.change(rung=self._rung, active=self._shown and not self._direct)
-        if self._live is not None:
-            self._live.change(rung=self._rung, active=self._shown)
+        self._messages.viewer.change(rung=self._rung, active=self._shown and not self._chosen)
+        if self._direct is not None:
+            self._direct.viewer.change(rung=self._rung, active=self._shown)
 
     async def _answer(self, sdp: str) -> None:
-        if self._peer is not None:
-            await self._peer.close()
-        peer = self._peer = Peer(ice_servers=self._all._servers)
+        await self._take(None)
         try:
-            self._live = self._all.hub.attach(peer.connection, rung=self._rung, seen=self._seen)
-            answer = await peer.answer(sdp)
-        except AvlabError as error:
-            self._all._send({"type": "refused", "view": self._name, "reason": str(error)}, [])
-            await self._drop()
+            direct = await self._all.direct_path(self._rung)
+        except ConfigError as error:
+            self._refuse(error)
             return
-        self._all._send({"type": "answer", "view": self._name, "sdp": apart(answer)}, [])
+        await self._take(direct)
+        try:
+            answer = await direct.answer(sdp)
+        except AvlabError as error:
+            if self._direct is direct:
+                self._refuse(error)
+                await self._take(None)
+            return
+        self._all._send({"type": "answer", "view": self._name, "sdp": answer}, [])
         self._apply()
 
-    def _seen(self, coded: Coded) -> None:
-        if coded.kind == "video":
-            self._ages.append((self._all._clock() - coded.captured) / 1e6)
+    def _refuse(self, error: AvlabError) -> None:
+        self._all._send({"type": "refused", "view": self._name, "reason": str(error)}, [])
 
     async def _go(self, path: str) -> None:
-        self._direct = path == "direct" and self.connected
+        self._chosen = path == "direct" and self.connected
         if path == "messages":
-            await self._drop()
+            await self._take(None)
             # The browser tries again after a while; by then the credentials of its relays may have run out.
             with suppress(ConfigError):  # its next offer is refused with the reason
                 self._all._send({"type": "ice", "view": self._name, "ice": await current(self._all._servers)}, [])
         self._apply()
 
-    async def _drop(self) -> None:
-        peer, self._peer, self._live = self._peer, None, None
-        if peer is not None:
-            self._no_relay = peer.no_relay
-            await peer.close()
+    async def _take(self, direct: DirectPath | None) -> None:
+        """Another direct path, or none, in the place of the one there is."""
+        before, self._direct = self._direct, direct
+        if direct is not None:
+            self._answering.set()
+        if before is not None:
+            self._no_relay = before.peer.no_relay
+            await before.close()
 
     def figures(self) -> dict[str, Any]:
         """What this side knows about the view: its path in a sentence, milliseconds before and on the way."""
-        ages, peer = sorted(self._ages), self._peer
+        nothing = {"path": "", "reason": "", "no_relay": self._no_relay, "age": None, "origins": {}}
+        direct = self._direct.figures() if self._direct is not None else nothing
         return {
-            "path": peer.path if peer is not None and self._direct else "",
-            "reason": peer.reason if peer is not None else "",
-            "no_relay": peer.no_relay if peer is not None else self._no_relay,
-            "age": ages[len(ages) // 2] if ages else None,
+            **direct,
+            "path": direct["path"] if self._chosen else "",
             "way": self._messages.way,
             "dropped": self._messages.dropped,
             "rung": self._rung,
-            "origins": self._live.origins() if self._live is not None else {},
         }
 
     async def close(self) -> None:
         """End it, within half a second."""
         self._messages.close()
-        if self._live is not None:
-            self._live.close()
-        await self._drop()
+        await self._take(None)
 
 
 class Swift:
@@ -288,23 +309,6 @@ class Swift:
             cls._holders.remove(id(holder))
             if not cls._holders:
                 sys.setswitchinterval(cls._before)
-
-
-def apart(sdp: str) -> str:
-    """A description whose sound is a stream of its own: browsers then do not delay pictures to the sound or the other way."""
-    head, *parts = sdp.split("\r\nm=")
-    return "\r\nm=".join([head, *(_own_stream(part) if part.startswith("audio") else part for part in parts)])
-
-
-def _own_stream(part: str) -> str:
-    lines = []
-    for line in part.split("\r\n"):
-        if line.startswith("a=msid:"):
-            line = "a=msid:avlab-sound " + line.rpartition(" ")[2]
-        elif line.startswith("a=ssrc:") and " cname:" in line:
-            line = line.partition(" cname:")[0] + " cname:avlab-sound"
-        lines.append(line)
-    return "\r\n".join(lines)
 
 
 def _rung(wanted: Any, width: int) -> int:

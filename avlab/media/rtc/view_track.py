@@ -1,11 +1,11 @@
-"""Tracks that hand coded media to aiortc, which only packs and sends it, and the viewer's answers to them."""
+"""Tracks that hand coded media to aiortc, which only packs and sends it, and what the other side answers to them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import av
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpSender
@@ -19,18 +19,10 @@ from aiortc.rtp import (
 )
 
 from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded
+from avlab.media.rtc.outgoing import Outgoing, Viewer
 
 _WAITING = {"video": 8, "audio": 25}
 _SETTLING = 3.0  # seconds in which a browser's first estimates are lower than what it can take
-
-
-class Answering(Protocol):
-    """What the tracks of one viewer report to."""
-
-    limit: int | None
-
-    def ask_key(self) -> None:
-        """The viewer cannot decode on."""
 
 
 class LiveTrack(MediaStreamTrack):
@@ -104,19 +96,36 @@ class LiveTrack(MediaStreamTrack):
         self._filled.set()
 
 
-def attach(connection: RTCPeerConnection, tracks: list[LiveTrack], viewer: Answering) -> None:
-    """Send the tracks on a connection that has no description yet: H.264 and Opus, with the viewer's key picture requests and
-    bandwidth estimates brought to ``viewer``."""
-    for track in tracks:
+def attach(
+    hub: Outgoing,
+    connection: RTCPeerConnection,
+    *,
+    sound: bool = True,
+    rung: int = 0,
+    seen: Callable[[Coded], None] | None = None,
+) -> Viewer:
+    """Send a stream, H.264 and Opus, on a connection that has no description yet; call it on the connection's loop.
+
+    The viewer ends when the connection does. Its `limit` and key pictures follow what the other side reports. seen: called on
+    the loop with each picture and block of sound as it is handed to the connection.
+    """
+    tracks = {kind: LiveTrack(kind) for kind in (("video", "audio") if sound else ("video",))}
+    viewer = hub.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
+    tracks["video"].overrun = viewer.ask_key
+    tracks["video"].on("ended", viewer.close)
+    viewer.origins = lambda: {kind: track.origin for kind, track in tracks.items()}
+    for track in tracks.values():
+        track.seen = seen
         sender = track.sender = connection.addTrack(track)
         if track.kind == "video":
             transceiver = next(each for each in connection.getTransceivers() if each.sender is sender)
             codecs = RTCRtpSender.getCapabilities("video").codecs
             transceiver.setCodecPreferences([c for c in codecs if c.mimeType in ("video/H264", "video/rtx")])
             _listen(sender, viewer)
+    return viewer
 
 
-def _listen(sender: Any, viewer: Answering) -> None:
+def _listen(sender: Any, viewer: Viewer) -> None:
     """aiortc keeps key picture requests and estimates for its own encoders; here they go to the viewer as well."""
     handle, loop = sender._handle_rtcp_packet, asyncio.get_running_loop()
     began = loop.time()

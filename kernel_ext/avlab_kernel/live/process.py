@@ -31,13 +31,13 @@ class ProcessRun:
         options: Mapping[str, Any],
         deliver: Callable[[dict[str, Any], list[bytes]], None] | None = None,
     ) -> None:
+        self._child = Child(_CHILD)  # it starts while this side makes its widget
         self._deliver, self._widget = deliver, None if deliver else LiveView(self.receive)
         self._started, self._first, self._finished = Latch(), Latch(), Latch()
         self._answers: dict[int, tuple[Latch, dict[str, Any]]] = {}
         self._numbers = itertools.count()
         self._size, self._poster, self._failure = (0, 0), "", ""
         self._last: dict[str, Any] = {}
-        self._child = Child(_CHILD)
         self._reader = threading.Thread(target=self._read, name="avlab:child", daemon=True)
         self._reader.start()
         self._child.wire.send({"type": "start", "spec": dict(spec), "options": dict(options)})
