@@ -74,6 +74,8 @@ def test_pictures_come_with_their_times_and_wait_for_acknowledgement(live: Live,
         live.put(item)
         side.until(lambda n=number: len(side.of("picture")) >= n)
         live.receive({"type": "ack", "view": "a", "n": number, "spent": 2.0})
+        live.receive({"type": "ack", "view": "nobody", "n": number})  # answered after the one before was taken
+        side.until(lambda n=number: len(side.of("again")) >= n)
     messages = [message for message, _ in side.of("picture")]
     assert [message["form"] for message in messages] == [form] * len(messages)
     assert [message["pts"] for message in messages] == sorted({message["pts"] for message in messages})
