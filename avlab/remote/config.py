@@ -13,7 +13,7 @@ from avlab.remote.limits import Limits
 from avlab.remote.requirements import check_minor, normal
 
 DEFAULT_PORT = 7411
-_LATER = {"docker": "the executor image", "ray": "the Ray backend"}
+_LATER = {"ray": "the Ray backend"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class RemoteExecutorConfig:
     """Where a remote node runs.
 
     host, port: the executor's address (protocol "grpc"); without a host the embedded executor is used ("local"). For protocol
-    "datachannel" host is the name that `avlab.connect(partner)` gave to the partner of a WebRTCManager.
+    "datachannel" host is the name that `avlab.connect(partner)` gave to the partner of a WebRTCManager; for "docker" the name of one
+    of several containers, or None.
     auth: bearer token. tls: True for the system's authorities, a path to a PEM file of authorities, or a `TLS` (also as a
     mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback.
     limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect.
@@ -67,11 +68,11 @@ class RemoteExecutorConfig:
             object.__setattr__(self, "protocol", "grpc" if self.host else "local")
         if self.protocol in _LATER:
             raise ConfigError(
-                f"{self.protocol}: needs {_LATER[self.protocol]}, which this version does not have: use 'local:' or 'grpc://host:port'"
+                f"{self.protocol}: needs {_LATER[self.protocol]}, which this version does not have: use 'local:', 'docker:' or 'grpc://host:port'"
             )
-        if self.protocol not in ("local", "grpc", "inproc", "datachannel"):
+        if self.protocol not in ("local", "grpc", "docker", "inproc", "datachannel"):
             raise ConfigError(
-                f"unknown protocol {self.protocol!r}: use 'local:', 'grpc://host:port' or 'grpcs://host:port'"
+                f"unknown protocol {self.protocol!r}: use 'local:', 'docker:', 'grpc://host:port' or 'grpcs://host:port'"
             )
         if self.protocol == "grpc" and not self.host:
             raise ConfigError("protocol 'grpc' needs a host: write for example grpc://127.0.0.1:7411")
@@ -83,15 +84,19 @@ class RemoteExecutorConfig:
 
     @classmethod
     def from_url(cls, url: str, **fields: Any) -> RemoteExecutorConfig:
-        """A config from "local:", "grpc://host:port" or "grpcs://host:port" (TLS); ``fields`` add the rest."""
+        """A config from "local:", "docker:", "grpc://host:port" or "grpcs://host:port" (TLS); ``fields`` add the rest."""
         if not isinstance(url, str):
-            raise ConfigError(f"URL {url!r} is no text: use 'local:', 'grpc://host:port' or 'grpcs://host:port'")
+            raise ConfigError(
+                f"URL {url!r} is no text: use 'local:', 'docker:', 'grpc://host:port' or 'grpcs://host:port'"
+            )
         parts = urlsplit(url)
         scheme = parts.scheme
         if scheme in ("local", "inproc") and not parts.netloc and not parts.path:
             return cls(protocol=scheme, **fields)
         if scheme == "datachannel" and parts.path and not parts.netloc:
             return cls(host=parts.path, protocol=scheme, **fields)
+        if scheme == "docker" and not parts.netloc:
+            return cls(host=parts.path or None, protocol=scheme, **fields)
         if scheme in ("grpc", "grpcs"):
             if "@" in parts.netloc:  # not shown: what stands there is a secret
                 raise ConfigError(
@@ -108,13 +113,15 @@ class RemoteExecutorConfig:
             return cls(host=parts.hostname, port=port, protocol="grpc", **fields)
         if scheme in _LATER:
             return cls(protocol=scheme, **fields)
-        raise ConfigError(f"URL {url!r} is not understood: use 'local:', 'grpc://host:port' or 'grpcs://host:port'")
+        raise ConfigError(
+            f"URL {url!r} is not understood: use 'local:', 'docker:', 'grpc://host:port' or 'grpcs://host:port'"
+        )
 
     @property
     def url(self) -> str:
         """The address as a URL, without credentials."""
-        if self.protocol == "datachannel":
-            return f"datachannel:{self.host}"
+        if self.protocol in ("datachannel", "docker"):
+            return f"{self.protocol}:{self.host or ''}"
         if self.protocol != "grpc":
             return f"{self.protocol}:"
         host = f"[{self.host}]" if self.host and ":" in self.host else self.host

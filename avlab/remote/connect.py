@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def connect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any) -> Executor:
-    """Connect to an executor: "local:" (the embedded one, which starts by itself), "grpc://host:port", "grpcs://…", or the one
-    that a partner of a WebRTCManager serves: give the partner.
+    """Connect to an executor: "local:" (the embedded one, which starts by itself), "docker:" (in a container,
+    which is started if none runs, and ends when it is idle), "grpc://host:port", "grpcs://…", or the one that a partner of a
+    WebRTCManager serves: give the partner.
 
     ``config``: fields of RemoteExecutorConfig, and limits as defaults for all sessions. Raises ConfigError, ConnectError,
     TierUnavailable.
@@ -29,7 +30,7 @@ def connect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any)
         settings = url
     elif not isinstance(url, str) and not hasattr(url, "open_channel"):
         raise ConfigError(
-            f"{url!r} is no address of an executor: use 'local:', 'grpc://host:port' or 'grpcs://host:port'"
+            f"{url!r} is no address of an executor: use 'local:', 'docker:', 'grpc://host:port' or 'grpcs://host:port'"
         )
     else:
         own = {k: config.pop(k) for k in list(config) if k in RemoteExecutorConfig.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""``avlab executor serve | health | status``."""
+"""``avlab executor serve | health | status``, and those of the container."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from avlab.core.errors import ConfigError
 from avlab_executor import serve, status
+from avlab_executor.container import commands as container
 
 _HEALTH_SOCKET = "AVLAB_HEALTH_SOCKET"  # environment variable
 
@@ -22,6 +23,7 @@ def add_commands(subparsers: Any) -> None:
     health = commands.add_parser("health", help="whether the server behind a Unix socket serves: exit code 0")
     health.add_argument("socket", nargs="?", **health_socket, help=f"its --health-socket ({_HEALTH_SOCKET})")
     health.set_defaults(run=_health)
+    container.add_commands(commands)
     status.add_parser(commands)
 
 

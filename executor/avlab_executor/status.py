@@ -19,6 +19,7 @@ from avlab.core.units import size, span
 from avlab.remote.connect import connect
 from avlab.remote.failure import scrubbed
 from avlab.remote.link import Description
+from avlab_executor.container.commands import require
 
 DEFAULT_URL = "grpc://127.0.0.1:7411"
 MOST_ROWS = 200
@@ -53,7 +54,11 @@ def run(options: argparse.Namespace) -> int:
     files = {"ca": options.tls_ca, "certificate": options.tls_cert, "key": options.tls_key}
     given = {name: path for name, path in files.items() if path}
     url = options.url or options.given or DEFAULT_URL
-    with connect(url, auth=_token(options.token_file), **({"tls": given} if given else {})) as executor:
+    contained = url.startswith("docker:")
+    if contained:
+        require(url)
+    token = None if contained else _token(options.token_file)
+    with connect(url, auth=token, **({"tls": given} if given else {})) as executor:
         about = executor.describe()
         if options.json:
             print(json.dumps(asdict(executor.status()), indent=2))

@@ -162,7 +162,7 @@ def test_a_token_is_not_sent_in_the_clear() -> None:
         "grpc://user@host:1",
         "grpc://h:1/path",
         "local://x",
-        "docker:",
+        "docker://host",
     ],
 )
 def test_urls_that_are_none(url) -> None:

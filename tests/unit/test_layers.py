@@ -38,7 +38,7 @@ HOMES = {
     "anywidget": r"avlab_kernel\b.*",
     "av": r"avlab\.(media|nodes)\b.*",
     "numpy": r"avlab\.(media|nodes)\b.*",
-    "docker": r"avlab_executor\.container\w*",
+    "docker": r"avlab_executor\.container\b.*",
     "cloudpickle": r"avlab\.remote\.(arguments|pickler)|avlab_executor\.worker\b.*",
     "google": r"avlab\._pb|avlab\.core\.(wire|status)",
     "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|calls|health)",
@@ -47,6 +47,7 @@ HOMES = {
     "matplotlib": r"avlab_executor\.worker\b.*",
     "nbclient": r"avlab\.commands\.demo",
     "nbformat": r"avlab\.commands\.demo",
+    "requests": r"avlab_executor\.container\b.*",
     "segno": r"avlab\.media\.signaling\b.*",
     "traitlets": r"avlab\.commands\.demo|avlab_kernel\b.*",
 }

@@ -1,0 +1,1 @@
+"""An executor in a container of the local Docker engine."""

@@ -1,0 +1,105 @@
+"""How an executor's container is run: nothing of the host, no rights, bounded resources."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from avlab.core.errors import ConfigError
+from avlab.remote.limits import parse_size
+
+PORT = 7411
+"""Inside; outside the engine takes a free one of 127.0.0.1."""
+FOLDER = "/run/avlab"
+"""Where the server inside leaves its token and certificate: memory of the container, readable to its user alone."""
+IDLE_SECONDS = 300.0
+"""A container that a client has started ends after so long without a session."""
+LABEL = "avlab.executor"
+"""Label with the options, by which containers are found and made again."""
+_USER = 10001
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,50}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Of one container. port: on 127.0.0.1, 0 takes a free one. memory: bytes, no swap. cpus: processors. pids: processes and threads.
+    tier: the weakest isolation that may serve. sessions: most at once. idle: seconds without a session after which it ends, or
+    None: when it is told to. seccomp: whether to use avlab's profile, with which the tier `namespaces` works, or the engine's.
+    Raises ConfigError.
+    """
+
+    image: str = f"avlab-executor:{version('avlab')}"
+    port: int = 0
+    memory: str = "2G"
+    cpus: float = 2.0
+    pids: int = 512
+    tier: str | None = None
+    sessions: int = 16
+    idle: float | None = IDLE_SECONDS
+    seccomp: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ConfigError(f"port {self.port} is not between 0 and 65535")
+        if not (self.cpus > 0 and self.pids > 0):
+            raise ConfigError(f"cpus={self.cpus:g}, pids={self.pids}: both are more than 0")
+        if self.idle is not None and not self.idle > 0:
+            raise ConfigError(f"idle={self.idle:g} is not a positive number of seconds")
+        parse_size(self.memory)
+
+    def label(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_label(cls, text: str) -> Options:
+        """The inverse of label; of another version's options those that this one knows."""
+        return cls(**{name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__})
+
+    def command(self) -> list[str]:
+        """What the image is told to do."""
+        words = ["serve", "--host", "0.0.0.0", "--port", str(PORT), "--self-signed", FOLDER]
+        words += ["--sessions", str(self.sessions)]
+        words += ["--min-tier", self.tier] if self.tier else []
+        return words + (["--idle-exit", f"{self.idle:g}"] if self.idle is not None else [])
+
+    def arguments(self) -> dict[str, Any]:
+        """Of docker's ``containers.create``. docker/compose.yaml says the same."""
+        size = parse_size(self.memory)
+        return {
+            "image": self.image,
+            "command": self.command(),
+            "labels": {LABEL: self.label()},
+            "init": True,
+            "user": f"{_USER}:{_USER}",
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges", *([f"seccomp={profile()}"] if self.seccomp else [])],
+            "tmpfs": {
+                "/tmp": "size=512m,mode=1777",
+                FOLDER: f"size=1m,mode=0700,uid={_USER},gid={_USER}",
+            },
+            "mem_limit": size,
+            "memswap_limit": size,
+            "nano_cpus": int(self.cpus * 1e9),
+            "pids_limit": self.pids,
+            "ports": {f"{PORT}/tcp": ("127.0.0.1", self.port or None)},
+        }
+
+
+def profile() -> str:
+    """The seccomp profile that allows sandboxes inside a container, as JSON."""
+    return json.dumps(json.loads(files(__package__).joinpath("seccomp.json").read_text()))
+
+
+def container_name(name: str) -> str:
+    """Of the executor called ``name``; "" is the one of all who do not name theirs. Raises ConfigError."""
+    if not name:
+        return "avlab-executor"
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"docker:{name}: a container's name holds letters, digits and _ . - only")
+    return f"avlab-executor-{name}"
