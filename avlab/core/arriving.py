@@ -12,7 +12,7 @@ TURNS = 200
 SLEEP = 100e-6
 """Seconds of such a sleep."""
 STALLED = 5.0
-"""Seconds without progress after which the other side counts as gone."""
+"""Seconds that one buffer may be waited for, however slowly it arrives, until the other side counts as gone."""
 
 
 class Arriving:
@@ -20,6 +20,7 @@ class Arriving:
 
     def __init__(self, view: memoryview, start: int, written: Callable[[], int], gone: Callable[[], bool]) -> None:
         self._view, self._start, self._written, self._gone = view, start, written, gone
+        self._idle = 0
 
     @property
     def nbytes(self) -> int:
@@ -44,15 +45,15 @@ class Arriving:
 
     def _wait_beyond(self, done: int) -> int:
         """More bytes than ``done``: how many are there."""
-        turns = idle = 0
+        turns = 0
         while (there := min(self._written() - self._start, self._view.nbytes)) <= done:
             turns += 1
             if turns < TURNS:
                 time.sleep(0)
                 continue
             time.sleep(SLEEP)
-            idle += 1
-            if idle * SLEEP > STALLED or self._gone():
+            self._idle += 1
+            if self._idle * SLEEP > STALLED or self._gone():
                 raise LinkClosed("the other side stopped in the middle of an item")
         return there
 

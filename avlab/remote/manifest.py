@@ -17,6 +17,9 @@ MAX_FILES = 4096
 MAX_BYTES = 256 << 20
 """Most bytes of all files of one bundle: 256 MiB."""
 MAX_PATH = 1024
+MAX_DEPTH = 32
+"""Most folders above one file: each is made where the bundle is unpacked."""
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|com[¹²³]|lpt[¹²³]|conin\$|conout\$)(\..*)?", re.IGNORECASE)
 _SHA = re.compile(r"[0-9a-f]{64}")
 
 
@@ -85,13 +88,16 @@ def check_files(files: Sequence[File]) -> None:
             raise BundleError(f"{taken[above]!r} is a file, and {path!r} needs a folder of that name: rename one")
 
 
-def check_path(path: str) -> None:
-    """Raises BundleError unless ``path`` is relative, plain and stays below its folder."""
+def check_path(path: str, windows: bool = sys.platform == "win32") -> None:
+    """Raises BundleError unless ``path`` is relative, plain and stays below its folder; ``windows``: also there, where some names
+    are devices or mean another file."""
     parts = path.split("/")
     bad = (
         ("is empty", not path),
         (f"is longer than {MAX_PATH} bytes", len(path.encode("utf-8", "surrogatepass")) > MAX_PATH),
         ("has a part longer than 255 bytes", any(len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts)),
+        (f"lies more than {MAX_DEPTH} folders deep", len(parts) > MAX_DEPTH + 1),
+        ("has a name that Windows reads as a device or as another name", windows and any(map(_is_special, parts))),
         ("is not relative", path.startswith("/") or bool(re.match(r"[A-Za-z]:", path))),
         ("has an empty, '.' or '..' part", any(p in ("", ".", "..") for p in parts)),
         ("holds a backslash or a character that cannot be shown", "\\" in path or not path.isprintable()),
@@ -99,6 +105,10 @@ def check_path(path: str) -> None:
     reason = next((what for what, true in bad if true), None)
     if reason:
         raise BundleError(f"file path {path[:80]!r} {reason}: a bundle holds paths below its own folder only")
+
+
+def _is_special(part: str) -> bool:
+    return bool(_DEVICES.fullmatch(part.rstrip(" ."))) or part[-1:] in (" ", ".") or any(c in '<>:"|?*' for c in part)
 
 
 def check_sha(name: str) -> None:

@@ -1,6 +1,7 @@
 """A worker that answers with whatever it likes: the host's end must stay whole, bounded, and say what happened."""
 
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -11,6 +12,7 @@ from avlab_executor.exits import Exit, asked_to_die
 from avlab_executor.worker_link import WorkerLink
 
 import avlab
+from avlab import _pb as pb
 from avlab.core import arriving
 from avlab.core.arriving import Arriving
 from avlab.core.errors import SessionError
@@ -116,6 +118,13 @@ def scene():
     made.close()
 
 
+# Fields that come again later take the place of these.
+VIDEO = (
+    b'{"format":"rgb24","size":[16,8],"pts":null,"dts":null,"base":null,"duration":0,"colors":[0,0,0,0],"picture":0,'
+    b'"key":false,%s}'
+)
+
+
 def answer(ordinal: int = 1, **fields: object) -> ItemMessage:
     return ItemMessage(
         **{
@@ -212,6 +221,36 @@ def test_shared_memory_that_changes_while_it_is_read_gives_some_bytes_and_no_mor
     assert len(scene.session.call("anything")) == 100_000
 
 
+def test_slots_that_overlap_or_come_twice_are_only_bytes(scene) -> None:
+    """A worker spoils what it sends itself: the host copies what lies there, and gives each slot back once per message."""
+
+    def placed(ordinal: int, begin: int, index: int) -> bytes:
+        message = answer(
+            ordinal, codec="bytes", meta=b"", buffers=[bytes(9000)], slot=Slot(index, begin, 9000, (9000,))
+        )
+        return b"".join(encode(message, inline=False))
+
+    def answer_each() -> None:
+        scene.memory._written[0] = scene.memory._written[1] = 9000
+        for number, (begin, index) in enumerate(((HEAD, 0), (HEAD + 1, 0), (HEAD + 5000, 1), (HEAD, 0)), 1):
+            scene.far.recv()
+            scene.worker.far.sendall(placed(number, begin, index))
+
+    scene.player = threading.Thread(target=answer_each)
+    scene.player.start()
+    assert [len(scene.session.call("anything")) for _ in range(4)] == [9000] * 4
+
+
+def test_a_payload_that_crawls_is_not_waited_for_longer_than_one_that_stands_still(monkeypatch) -> None:
+    monkeypatch.setattr(arriving, "STALLED", 0.05)
+    monkeypatch.setattr(arriving, "TURNS", 1)
+    looks = itertools.count()
+    buffer = Arriving(memoryview(bytes(1000)), 0, lambda: next(looks) // 20, lambda: False)
+    with pytest.raises(avlab.LinkClosed, match="in the middle"):
+        buffer.copy_to(memoryview(bytearray(1000)))
+    assert next(looks) < 20 * 1000
+
+
 def test_slots_that_are_never_given_back_do_not_stop_the_host(scene) -> None:
     """The region of 1 MiB is full after ten; then payloads go through the socket."""
     got = []
@@ -275,6 +314,21 @@ def test_a_failure_does_not_steer_the_interpreter(scene, kind) -> None:
         ("no.such", b"", []),
         ("numpy.ndarray", b'{"dtype":"|O","shape":[1],"order":"C"}', [b"x" * 8]),
         ("numpy.ndarray", b'{"dtype":"<f8","shape":[1000000000000],"order":"C"}', [b"x" * 8]),
+        ("numpy.ndarray", b'{"dtype":"|S0","shape":[8589934592],"order":"C"}', [b""]),
+        ("numpy.ndarray", b'{"dtype":"<f8","shape":[-1],"order":"C"}', [b"x" * 8]),
+        ("numpy.ndarray", b'{"dtype":"<f8","shape":[4611686018427387904,4],"order":"C"}', [b""]),
+        ("numpy.ndarray", b'{"dtype":"<f8","shape":[true],"order":"C"}', [b"x" * 8]),
+        ("numpy.ndarray", b'{"dtype":"<f8","shape":[1],"order":"K"}', [b"x" * 8]),
+        ("numpy.ndarray", b'{"dtype":[["a","|O"]],"shape":[1],"order":"C"}', [b"x" * 8]),
+        ("numpy.ndarray", b'{"dtype":[["a","<f8",[2147483647,2147483647]]],"shape":[],"order":"C"}', [b""]),
+        ("numpy.scalar", b'{"dtype":"|O"}', [b"x" * 8]),
+        ("av.VideoFrame", VIDEO % b'"size":[1000000000,1]', [b""]),
+        ("av.VideoFrame", VIDEO % b'"size":[16,-8]', [b"x" * 192]),
+        ("av.VideoFrame", VIDEO % b'"size":[16,8],"pts":9223372036854775808', [bytes(384)]),
+        ("av.VideoFrame", VIDEO % b'"size":[16,8],"base":[1,0]', [bytes(384)]),
+        ("av.VideoFrame", VIDEO % b'"size":[16,8],"format":"vaapi"', [bytes(384)]),
+        ("av.AudioFrame", b'{"format":"s16","layout":"stereo","samples":268435456,"rate":48000}', [b""]),
+        ("av.Packet", b'{"pts":null,"dts":null,"duration":-9223372036854775809,"base":null,"key":true}', [b"x"]),
         ("av.VideoFrame", b"{}", []),
     ],
     ids=lambda value: repr(value)[:40],
@@ -466,6 +520,35 @@ def test_a_worker_that_prints_without_end_does_not_escape_its_deadline() -> None
             os.read(scene.worker.stdout, 1 << 16)
         thread.join(10)
         scene.close()
+
+
+def test_a_worker_that_sends_words_without_end_does_not_escape_its_deadline() -> None:
+    scene = Scene(item_timeout=0.3)
+    scene.session.on_log = lambda log: None
+    words = encode_batch([Log("display", b"x" * 1000, "image/png")] * 100)
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):  # the host has hung up
+            while True:
+                scene.worker.far.sendall(words)
+
+    scene.player = threading.Thread(target=flood)
+    scene.player.start()
+    try:
+        with pytest.raises(avlab.LimitExceeded, match="took longer"):
+            scene.session.call("anything")
+    finally:
+        scene.close()
+
+
+@pytest.mark.parametrize("base", [(1, 0), (0, 1), (-1, 1000), (1, -(1 << 63))], ids=str)
+def test_times_that_are_none_end_the_session(scene, base) -> None:
+    numerator, denominator = base
+    item = pb.Item(input=1, k=1, last=True, ordinal=1, codec="json", meta=b"1", pts=-(1 << 63))
+    item.time_base_numerator, item.time_base_denominator = numerator, denominator
+    scene.worker.far.sendall(pb.Batch(messages=[pb.Message(item=item)]).SerializeToString())
+    with pytest.raises(avlab.WorkerDied, match="time base"):
+        scene.session.call("anything")
 
 
 def test_what_is_printed_between_two_results_comes_between_them(scene) -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from avlab.core.errors import BundleError, VersionMismatch
 from avlab.core.message import Bundle, BundleKind, File
 from avlab.remote.bundle import check_versions, pack
-from avlab.remote.manifest import check_files, check_path, cloudpickle_version, python_version
+from avlab.remote.manifest import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_FILES,
+    check_files,
+    check_path,
+    cloudpickle_version,
+    python_version,
+)
 
 
 def test_versions_are_compared_as_numbers_before_anything_is_loaded():
@@ -64,11 +72,38 @@ def test_blobs_must_be_there_and_be_what_they_say(tmp_path):
         "a\nb",
         "x" * 256,
         "a/" * 600 + "b",
+        "a/" * (MAX_DEPTH + 1) + "b",
     ],
 )
 def test_paths_that_are_refused(path):
     with pytest.raises(BundleError):
         check_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["con", "a/NUL.txt", "com1.py", "LPT9", "aux ", "a/b.", "a ", "COM¹", "conout$", "a/x?y", "a*", "<a", "ab:c"]
+)
+def test_names_that_mean_something_else_on_windows_are_refused_there(path):
+    check_path(path, windows=False)
+    with pytest.raises(BundleError, match="Windows"):
+        check_path(path, windows=True)
+
+
+@pytest.mark.parametrize("path", ["console.py", "a/com10", "auxiliary", "lpt", ".hidden", "null.txt", "a" * 255])
+def test_names_that_only_look_like_those_pass(path):
+    check_path(path, windows=True)
+
+
+def test_counts_and_bytes_of_files_are_bounded():
+    many = [File(f"f{number}", "") for number in range(MAX_FILES)]
+    check_files(many)
+    with pytest.raises(BundleError, match=f"above the limit of {MAX_FILES}"):
+        check_files([*many, File("one more", "")])
+    check_files([File("a", "", MAX_BYTES)])
+    for sizes in ((MAX_BYTES, 1), (1 << 63, 1 << 63)):
+        with pytest.raises(BundleError, match=f"above the limit of {MAX_BYTES}"):
+            check_files([File("a", "", sizes[0]), File("b", "", sizes[1])])
+    check_path("a/" * MAX_DEPTH + "b")
 
 
 @pytest.mark.parametrize("paths", [("a", "a"), ("a.py", "A.PY"), ("é", "e\u0301"), ("a", "a/b"), ("straße", "STRASSE")])

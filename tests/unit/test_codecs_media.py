@@ -73,6 +73,20 @@ def test_structured_dtype_with_alignment_and_titles():
     assert back.dtype == dtype and (back["b"] == 2.5).all()
 
 
+@pytest.mark.parametrize("dtype", ["|S0", "<U0", "|V0", [], [["a", "<f8", [0]]], [["a", []]]], ids=str)
+@pytest.mark.parametrize("shape", [[1 << 33], [1 << 61, 1 << 61], [1 << 16, 2]], ids=str)
+def test_elements_without_bytes_do_not_become_gigabytes(dtype, shape):
+    """numpy makes S0 a byte wide: a few bytes of metadata asked for 8 GiB."""
+    meta = json.dumps({"dtype": dtype, "shape": shape, "order": "C"}).encode()
+    with pytest.raises(CodecError, match="without bytes"):
+        registry.decode("numpy.ndarray", meta, [memoryview(b"")])
+
+
+def test_a_few_elements_without_bytes_travel():
+    for array in (np.zeros((2, 0, 3), "f4"), np.zeros(3, "V0"), np.zeros(2, "S0")):
+        assert trip(array).shape == array.shape
+
+
 def test_contiguous_arrays_are_not_copied_when_encoded():
     array = np.arange(12).reshape(3, 4)
     for value in (array, array.T):

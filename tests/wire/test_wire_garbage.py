@@ -167,3 +167,25 @@ def test_data_is_counted_in_bytes_whatever_the_view() -> None:
     blob, end = wire.decode_batch(wire.encode_batch([Blob("name", memoryview(words)), End()]))
     assert bytes(blob.data) == words.tobytes()
     assert end == End()
+
+
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [
+        (wire.decode_names, b"\x0a\x00" * (wire.MAX_NAMES + 1)),
+        (wire.decode_names, b"\x0a\x00" * (8 << 20)),
+        (wire.decode_description, b"\x32\x00" * (wire.MAX_TIERS + 1)),
+        (wire.decode_description, b"\x3a\x00" * (wire.MAX_ENTRIES + 1)),
+        (wire.decode_description, b"\x32\x00" * (8 << 20)),
+    ],
+    ids=["names", "bytes of names", "tiers", "nodes", "bytes of a description"],
+)
+def test_lists_of_nothing_are_not_made(read, data) -> None:
+    """Two bytes each on the wire, a hundred in memory: refused before there is an object for each."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(CodecError):
+            read(data)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -19,6 +19,7 @@ from avlab.media.codecs.meta import integers, pack, parse
 # What dtype.str gives for dtypes without objects, among them datetime64 units such as <M8[25us].
 _PLAIN = re.compile(r"[<>|][biufcmMSUV]\d{1,10}(\[\d{0,9}[A-Za-zμ]{1,3}\])?")
 _NESTING = 16
+_MOST_EMPTY = 1 << 16
 _MAX_DIMENSION = (1 << 62) - 1
 
 
@@ -66,6 +67,9 @@ def _read_layout(meta: bytes) -> tuple[Any, tuple[int, ...], Any, int]:
     fields = parse(meta)
     dtype = _dtype(fields["dtype"])
     shape = tuple(integers(fields["shape"], 0, _MAX_DIMENSION, "shape"))
+    # Elements without bytes cost the sender nothing, and numpy gives empty text a byte each.
+    if not dtype.itemsize and math.prod(shape) > _MOST_EMPTY:
+        raise CodecError(f"shape {shape} of elements without bytes: the limit is {_MOST_EMPTY}")
     if fields["order"] not in ("C", "F"):
         raise CodecError("order is neither C nor F")
     return dtype, shape, fields["order"], math.prod(shape) * dtype.itemsize

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
-from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Log, Message, Open
+from avlab.core.message import MAX_ITEM, Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Log, Message, Open
 from avlab.core.status import Status, decode_status
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
@@ -35,6 +35,7 @@ MAX_DETAILS = 4000
 """Characters of a server's own words in an error."""
 _BLOB_PART = 1 << 20
 _WAITING = 256
+_MOST_BYTES = 2 * MAX_ITEM  # of payloads that have arrived and are not taken yet
 _SMALL = 8 << 10
 
 
@@ -125,7 +126,7 @@ class GrpcLink:
                 if not arrived:
                     raise TimeoutError(f"nothing arrived within {timeout} s")
             message = self._arrived.popleft()
-            if len(self._arrived) == _WAITING - 1:
+            if len(self._arrived) == _WAITING - 1 or _size(message) > _SMALL:
                 self._changed.notify_all()
             return message
 
@@ -141,6 +142,10 @@ class GrpcLink:
         error: AvlabError = LinkClosed("the executor has ended the session")
         try:
             for data in self._call:
+                if len(data) > _SMALL:
+                    with self._changed:
+                        while sum(map(_size, self._arrived)) > _MOST_BYTES and self._error is None:
+                            self._changed.wait()
                 for message in decode_batch(data):
                     with self._changed:
                         while len(self._arrived) >= _WAITING and self._error is None:
@@ -230,6 +235,12 @@ class GrpcConnection:
         except grpc.RpcError as error:
             raise _translate(error, self._url) from None
         return reply
+
+
+def _size(message: Message) -> int:
+    if type(message) is ItemMessage:
+        return message.nbytes
+    return len(message.data) if type(message) is Log else 0
 
 
 def _parts(blobs: Mapping[str, bytes]) -> Iterator[bytes]:
