@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, Cancelled, CodecError, LinkClosed, SessionClosed, SessionError
 from avlab.core.item import Item
 from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Mode, Signal, SignalKind
-from avlab.remote.delivery import CallerBank
+from avlab.remote.delivery import IN_FLIGHT, CallerBank
 from avlab.remote.exchange import Exchange, Observer
 from avlab.remote.failure import restore
 from avlab.remote.interrupts import NOTICE, Lock, exposed
 from avlab.remote.link import Link
 from avlab.remote.twins import consumer
 
-IN_FLIGHT = 12 << 20
-"""Payload bytes that may be under way: more would fall out of the processor's cache before it is read again."""
-COOPERATIVE, FORCED = 0.3, 1.2
-"""Seconds that a cancellation, and then a SIGINT, have before the next harder step; together under 2 s."""
-TRIES = 3
-"""How often a SIGINT is sent in its time."""
 END_SECONDS = 1.0
 """How long a session may take to close."""
 
@@ -37,13 +31,16 @@ class Caller:
     def __init__(self, link: Link, bank: CallerBank, observer: Observer, clock: Clock = monotonic) -> None:
         self._link, self._bank, self._observer, self._clock = link, bank, observer, clock
         self._sending = Lock()
-        self._turn = threading.Condition()
+        lock = threading.RLock()
+        self._turn, self._room = threading.Condition(lock), threading.Condition(lock)
         self._reader: Exchange | None = None
-        self._waiters = 0
+        self._waiters = self._feeders = 0
+        self._plenty = max(1, bank.granted // 4)
         self._exchanges: dict[int, Exchange] = {}  # input → who waits for its outputs
         self._holders: dict[int, Exchange] = {}  # ordinal of an output that is not delivered → who has it
         self._bytes = 0
-        self._acked = 0
+        self._acked = self._taken = 0  # outputs that the host knows to be delivered, bytes delivered since
+        self._credit_due = False
         self.error: SessionError | None = None
 
     def room_for(self, size: int) -> bool:
@@ -52,21 +49,22 @@ class Caller:
         return bank.room and (self._bytes + size <= IN_FLIGHT or len(self._exchanges) < 2)
 
     def wait_for_room(self, exchange: Exchange, has_room: Callable[[], bool]) -> None:
-        """Until an input may be sent, while another thread reads. Raises the session's error."""
+        """Until a quarter of the credit is free (for fewer wake-ups), while another thread reads. Raises the session's error."""
         with self._turn:
             while not has_room() and not exchange.abandoned:
                 self._check()
-                self._waiters += 1
+                self._feeders += 1
                 try:
-                    self._turn.wait()
+                    self._room.wait()
                 finally:
-                    self._waiters -= 1
+                    self._feeders -= 1
 
     def submit(self, exchange: Exchange, message: ItemMessage, parent: Item | None = None) -> bool:
         """Send an input; False when there is no room now. For an abandoned exchange nothing is sent.
 
         Raises CodecError for an input that cannot travel, and SessionError (with the reason) when the session is over.
         """
+        gone = False
         with self._sending:
             try:
                 with self._turn:
@@ -78,18 +76,19 @@ class Caller:
                     self._number(exchange, message, parent)
                 self._observer.sent(message)
                 self._link.send(message)
-                return True
             except CodecError:
                 self._withdraw(exchange, message)
                 raise
             except LinkClosed:
-                pass  # the link's receiving side knows why
+                gone = True  # the link's receiving side knows why
             except AvlabError:
                 raise
             except BaseException:  # an interrupt: nobody can tell how much of the message has left
                 self.fail(SessionClosed("an interrupt cut an item in two: open a new session"))
                 raise
-        self._find_out()
+        if gone:
+            self._find_out()
+        self._give_credit()
         return True
 
     @contextmanager
@@ -106,7 +105,7 @@ class Caller:
 
     def _number(self, exchange: Exchange, message: ItemMessage, parent: Item | None) -> None:
         self._bank.number(message)
-        self._acked = message.acked
+        self._acked, self._taken = message.acked, 0
         self._exchanges[message.input] = exchange
         exchange.open[message.input] = message.nbytes
         exchange.complete = exchange.complete or message.mode is Mode.FLUSH
@@ -126,11 +125,8 @@ class Caller:
         """Send a signal. Raises SessionError."""
         with self._sending:
             self._check()
-            try:
-                self._link.send(Signal(kind, inputs, data))
-                return
-            except LinkClosed:
-                pass
+            with suppress(LinkClosed):
+                return self._link.send(Signal(kind, inputs, data))
         self._find_out()
 
     def next_output(self, exchange: Exchange, timeout: float | None = None) -> ItemMessage:
@@ -177,6 +173,8 @@ class Caller:
                     self._reader = None
                     if self._waiters:
                         turn.notify_all()
+                    if self._feeders and self._bank.granted - self._bank.sent >= self._plenty:
+                        self._room.notify_all()
 
     def cancel(self, exchange: Exchange) -> None:
         """Make the thread that waits for this exchange raise Cancelled."""
@@ -192,37 +190,51 @@ class Caller:
         with self._turn:
             self._holders.pop(output.ordinal, None)
             self._bank.delivered(output.ordinal)
-            acked = self._bank.acked
-            if (acked - self._acked) * 2 < self._bank.window:
+            self._taken += output.nbytes
+            if (self._bank.acked - self._acked) * 2 < self._bank.window and (
+                self._taken * 4 < IN_FLIGHT or not self._exchanges
+            ):
                 return
-            self._acked = acked
-        with self._sending:
+            self._credit_due = True
+        self._give_credit()
+
+    def _give_credit(self) -> None:
+        """Send what is due. A thread that sends does so when it is done: it may wait for what only this one, by reading, brings."""
+        while self._credit_due and self._sending.acquire(timeout=0):
             try:
-                self._link.send(Credit(acked))
+                with self._turn:
+                    self._credit_due = False
+                    self._acked, self._taken = self._bank.acked, 0
+                self._link.send(Credit(self._acked))
             except LinkClosed:
                 return  # the next receive says why
+            finally:
+                self._sending.release()
 
     def abandon(self, exchange: Exchange) -> None:
         """The consumer has left: cancel what it sent, drop what still arrives for it."""
-        dropped = self._leave(exchange)
+        dropped = self.leave(exchange)
         if self.error is not None or not (dropped or exchange.open):
             return
         if not self._sending.acquire(timeout=0):
             # Another thread sends, or this one, if the garbage collector closes a forgotten iterator just now.
-            threading.Thread(target=self._cancel, args=(exchange, dropped), name="avlab-cancel", daemon=True).start()
+            threading.Thread(target=self.give_up, args=(exchange, dropped), name="avlab-cancel", daemon=True).start()
             return
         self._sending.release()
-        self._cancel(exchange, dropped)
+        self.give_up(exchange, dropped)
 
-    def _leave(self, exchange: Exchange) -> list[ItemMessage]:
+    def leave(self, exchange: Exchange) -> list[ItemMessage]:
+        """Nobody waits for this exchange any more: what had arrived for it, to be given to `give_up`."""
         with self._turn:
             exchange.abandoned = True
             dropped = list(exchange.arrived)
             exchange.arrived.clear()
             self._turn.notify_all()
+            self._room.notify_all()
         return dropped
 
-    def _cancel(self, exchange: Exchange, dropped: Iterable[ItemMessage]) -> None:
+    def give_up(self, exchange: Exchange, dropped: Iterable[ItemMessage]) -> None:
+        """Drop these outputs and cancel the inputs that are under way."""
         for output in dropped:
             self._drop(output)
         try:
@@ -231,44 +243,16 @@ class Caller:
         except SessionError:
             return  # it has ended: who uses it next gets the reason
 
-    def interrupt(self, exchange: Exchange, kill: Callable[[], None]) -> None:
-        """End the exchange's work: cancel, then SIGINT in the worker, then kill; returns within 2 s.
+    @property
+    def abandoned(self) -> list[int]:
+        """Inputs under way that nobody waits for any more."""
+        return [number for number, exchange in list(self._exchanges.items()) if exchange.abandoned]
 
-        What waits behind other exchanges' inputs is only cancelled: theirs shall not suffer.
-        """
-        exchange.cancelled = False
-        dropped = self._leave(exchange)
-        # Also when a send blocks because the worker does not read.
-        last = threading.Timer(COOPERATIVE + FORCED, kill)
-        last.daemon = True
-        last.start()
-        try:
-            self._cancel(exchange, dropped)
-            if self._drained(exchange, COOPERATIVE) or not self._is_work_left():
-                return
-            for _ in range(TRIES):  # one that comes in the instant before code begins to wait goes unnoticed there
-                self.signal(SignalKind.INTERRUPT, [n for n, e in list(self._exchanges.items()) if e.abandoned])
-                if self._drained(exchange, FORCED / TRIES):
-                    return
-            kill()
-        except SessionError:
-            return  # it ended by itself
-        except KeyboardInterrupt:
-            kill()
-        finally:
-            last.cancel()
-
-    def _is_work_left(self) -> bool:
+    @property
+    def is_abandoned(self) -> bool:
         """Whether what the worker works on now is for nobody any more."""
         first = next(iter(self._exchanges.values()), None)
         return first is not None and first.abandoned
-
-    def _drained(self, exchange: Exchange, seconds: float) -> bool:
-        try:
-            self.wait(exchange, lambda: not exchange.open, seconds)
-        except TimeoutError:
-            return False
-        return True
 
     def _drop(self, output: ItemMessage) -> None:
         if output.release is not None:
@@ -366,6 +350,7 @@ class Caller:
             if self.error is None:
                 self.error = error
             self._turn.notify_all()
+            self._room.notify_all()
 
     def _check(self) -> None:
         if self.error is not None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from avlab.core.errors import LinkError
-from avlab.core.message import Credit, ItemMessage, Resume, Resumed
+from avlab.core.message import MAX_ITEM, Credit, ItemMessage, Resume, Resumed
 
+IN_FLIGHT = 12 << 20
+"""Payload bytes of inputs that may be under way: more would fall out of the processor's cache before it is read again."""
 MAX_IN_FLIGHT = 1024
 """Inputs that a caller sends ahead at most, whatever the host grants."""
 
@@ -129,6 +131,8 @@ class HostBank:
         self.received = self.finished = 0
         self.ordinal = self.acked = 0
         self._k = 0
+        self._under_way: deque[tuple[int, int]] = deque()  # ordinal and payload bytes of outputs
+        self._bytes = 0
         self._replay: deque[ItemMessage] = deque()
 
     @property
@@ -138,8 +142,9 @@ class HostBank:
 
     @property
     def room(self) -> bool:
-        """Whether another output may be sent."""
-        return self.ordinal - self.acked < self.window
+        """Whether another output may be sent: credit in items and in bytes, but two items always."""
+        under_way = self.ordinal - self.acked
+        return under_way < self.window and (self._bytes < MAX_ITEM or under_way < 2)
 
     def accept(self, message: ItemMessage) -> bool:
         """Whether an input is new (False: a repetition). Raises LinkError for a gap or an overdrawn credit."""
@@ -159,6 +164,8 @@ class HostBank:
             raise LinkError(f"output {ordinal} was acknowledged before it was made")
         if ordinal > self.acked:
             self.acked = ordinal
+            while self._under_way and self._under_way[0][0] <= ordinal:
+                self._bytes -= self._under_way.popleft()[1]
             while self._replay and self._replay[0].ordinal <= ordinal:
                 self._replay.popleft()
 
@@ -171,6 +178,8 @@ class HostBank:
             self.finished += 1
             self._k = 0
         message.granted = self.granted
+        self._under_way.append((self.ordinal, message.nbytes))
+        self._bytes += message.nbytes
         if self._retain:
             self._replay.append(message)
         return message
@@ -178,6 +187,7 @@ class HostBank:
     def withdraw(self, message: ItemMessage) -> None:
         """Take back the output that was numbered last: it could not be sent."""
         self.ordinal -= 1
+        self._bytes -= self._under_way.pop()[1]
         self._k = message.k - 1
         if message.last:
             self.finished -= 1

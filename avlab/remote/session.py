@@ -24,9 +24,10 @@ from avlab.remote.feed import Feed
 from avlab.remote.interrupts import shielded
 from avlab.remote.link import Link
 from avlab.remote.statistics import Meter, SessionStatistics
+from avlab.remote.stopping import stop
 from avlab.remote.twins import aiterate, astream, in_thread, left_iterations
 
-WINDOW = 16
+WINDOW = 32
 """Outputs that may be under way before the consumer has asked for the next."""
 OnLog = Callable[[Log], None]
 
@@ -250,38 +251,42 @@ class Session:
 
     def _stop(self, exchange: Exchange) -> None:
         with shielded:
-            self._caller.interrupt(exchange, self._kill)
+            stop(self._caller, exchange, self._kill)
 
     def _outputs(
         self, exchange: Exchange, convert: Callable[[ItemMessage], Any], pump: Callable[[], None]
     ) -> Iterator[Any]:
+        output: ItemMessage | None = None
         try:
             yield None  # see _begun
-            with shielded:
-                pump()
-            while exchange.open or exchange.arrived or not exchange.complete:
-                output = None
-                try:
-                    with shielded:
-                        output = self._caller.next_output(exchange)
-                        given = bool(output.codec) or output.failure is not None
-                        value = convert(output) if given else None
-                    if given:
-                        yield value
-                finally:
-                    with shielded:
-                        if output is not None:
-                            self._caller.delivered(output)
-                            if output.last:
-                                exchange.parents.pop(output.input, None)
+            while True:
                 with shielded:
+                    self._done_with(output, exchange)
+                    output = None
                     pump()
+                    if not (exchange.open or exchange.arrived or not exchange.complete):
+                        return
+                    output = self._caller.next_output(exchange)
+                    given = bool(output.codec) or output.failure is not None
+                    value = convert(output) if given else None
+                if given:
+                    yield value
         except (KeyboardInterrupt, Cancelled):
+            with shielded:
+                self._done_with(output, exchange)  # what follows it could not be acknowledged before
+                output = None
             self._stop(exchange)
             raise
         finally:
             with shielded:
+                self._done_with(output, exchange)
                 self._caller.abandon(exchange)
+
+    def _done_with(self, output: ItemMessage | None, exchange: Exchange) -> None:
+        if output is not None:
+            self._caller.delivered(output)
+            if output.last:
+                exchange.parents.pop(output.input, None)
 
     def _result(self, output: ItemMessage, feed: Feed) -> Any:
         value = self._value(output)

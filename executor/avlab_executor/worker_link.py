@@ -14,6 +14,7 @@ from avlab.core.errors import CodecError, LimitExceeded, LinkClosed, SessionErro
 from avlab.core.message import Blob, Credit, Failure, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
 from avlab.remote.interrupts import exposed
 from avlab.remote.links.local import LocalLink
+from avlab.remote.patience import Patience
 from avlab.remote.shared_memory import Memory
 from avlab_executor.deadlines import Deadlines
 from avlab_executor.exits import Exit
@@ -47,6 +48,7 @@ class WorkerLink:
         self._woken = False
         self._end: WorkerDied | None = None
         self._poll = select.poll()
+        self._patience = Patience(self._poll)
         for fd in (*self._printed.pipes, self._link.fileno(), self._bell):
             self._poll.register(fd, select.POLLIN)
         self._receiving, self._ringing = threading.Lock(), threading.Lock()
@@ -152,7 +154,7 @@ class WorkerLink:
             limit = min((x for x in (timeout, self._deadlines.left()) if x is not None), default=None)
             counting, since = self._deadlines.counting, self._since or self._clock()
         with exposed:
-            ready = self._poll.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
+            ready = self._patience.poll(None if limit is None else max(0.0, limit) * 1000 + 1)
         if counting:
             self._since = self._clock()
             self._deadlines.waited(self._since - since)

@@ -16,7 +16,7 @@ import avlab
 from avlab.core.errors import CodecError, RemoteError, SessionClosed, SessionError
 from avlab.core.item import Item
 
-WINDOW = 16
+WINDOW = 32
 MIB = 1 << 20
 
 

@@ -15,6 +15,7 @@ from avlab.core.errors import CodecError, LinkClosed
 from avlab.core.message import MAX_ITEM, Buffer, ItemMessage, Message, Slot
 from avlab.core.wire import Decoder, encode
 from avlab.remote.interrupts import NOTICE, exposed
+from avlab.remote.patience import Patience
 from avlab.remote.shared_memory import AHEAD, Memory
 
 INLINE = 8 << 10
@@ -27,19 +28,24 @@ _MAX_PARTS = 64
 
 
 class LocalLink:
-    """One end of a socket pair with its view of the shared regions. Both ends are the same class."""
+    """One end of a socket pair with its view of the shared regions. Both ends are the same class.
+
+    alone: one thread sends and receives. While it waits to send it takes in what arrives (as much as it has given credit
+    for): the other side may be unable to read before that.
+    """
 
     resumable = False
 
-    def __init__(self, sock: socket.socket, memory: Memory) -> None:
+    def __init__(self, sock: socket.socket, memory: Memory, *, alone: bool = False) -> None:
         self._socket, self._memory = sock, memory
         self._decoder = Decoder()
         self._arrived: deque[Message] = deque()
         self._sending = threading.Lock()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._patience = Patience(self._poll)
         self._until_writable = select.poll()
-        self._until_writable.register(sock, select.POLLOUT)
+        self._until_writable.register(sock, select.POLLOUT | (select.POLLIN if alone else 0))
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._torn = False
@@ -127,11 +133,19 @@ class LocalLink:
                 view = view[sent:]
             else:
                 with exposed:
-                    self._until_writable.poll(NOTICE * 1000)
+                    ready = self._until_writable.poll(NOTICE * 1000)
+                if any(events & select.POLLIN for _, events in ready):
+                    self._take_in()
+
+    def _take_in(self) -> None:
+        try:
+            self.fill()
+        except CodecError as error:  # not of the message that is being sent
+            raise LinkClosed(f"what arrives is malformed: {error}") from error
 
     def recv(self, timeout: float | None = None) -> Message:
         while not self._arrived:
-            if timeout is not None and not self._readable(timeout):
+            if not self._readable(timeout):
                 raise TimeoutError(f"nothing arrived within {timeout} s")
             self.fill()
         return self._arrived.popleft()
@@ -145,10 +159,10 @@ class LocalLink:
             self.fill()
         return self._arrived.popleft() if self._arrived else None
 
-    def _readable(self, timeout: float) -> bool:
+    def _readable(self, timeout: float | None) -> bool:
         if self._socket.fileno() < 0:
             raise LinkClosed("the link is closed")
-        return bool(self._poll.poll(timeout * 1000))
+        return bool(self._patience.poll(None if timeout is None else timeout * 1000))
 
     def fill(self) -> None:
         """Read once from the socket (blocks when it is empty). Raises LinkClosed at its end, CodecError for garbage."""

@@ -33,7 +33,7 @@ cloudpickle_version()
 def main(descriptors: Descriptors) -> None:
     """Serve one session on the worker's descriptors; returns at its end."""
     outbox, inbox = Region.attach(descriptors.outbox), Region.attach(descriptors.inbox)
-    link = LocalLink(socket.socket(fileno=descriptors.session), Memory(outbox, inbox))
+    link = LocalLink(socket.socket(fileno=descriptors.session), Memory(outbox, inbox), alone=True)
     output.prepare(link)
     try:
         request, blobs = _receive(link)

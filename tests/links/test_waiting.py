@@ -1,0 +1,151 @@
+"""Who waits for whom: full sockets, credit that is due while another thread sends, waiting awake and asleep."""
+
+import select
+import socket
+import threading
+
+import pytest
+
+from avlab.core.message import MAX_ITEM, Credit, ItemMessage
+from avlab.remote.caller import Caller
+from avlab.remote.delivery import CallerBank, HostBank
+from avlab.remote.exchange import Exchange
+from avlab.remote.links.local import LocalLink
+from avlab.remote.patience import AWAKE, Patience
+from avlab.remote.shared_memory import HEAD, Memory, Region
+
+COUNT = 50
+
+
+def test_two_sides_that_both_send_much_do_not_wait_for_each_other() -> None:
+    """The regions have no room, so payloads fill the sockets; the caller's side reads only when it has sent everything."""
+    ends, there, back = socket.socketpair(), Region.create(HEAD), Region.create(HEAD)
+    near = LocalLink(ends[0], Memory(there, back))
+    far = LocalLink(ends[1], Memory(back, there), alone=True)
+    payload = bytes(60_000)
+
+    def work() -> None:
+        for number in range(COUNT):
+            far.send(ItemMessage(number + 1, 1, codec="bytes", buffers=[payload]))
+        for number in range(COUNT):
+            assert far.recv().input == number + 1
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    for number in range(COUNT):
+        near.send(ItemMessage(number + 1, codec="bytes", buffers=[payload]))
+    assert [near.recv(10).input for _ in range(COUNT)] == list(range(1, COUNT + 1))
+    worker.join(10)
+    assert not worker.is_alive()
+    for end in (near, far, there, back):
+        end.close()
+
+
+class SlowLink:
+    """Takes its time to send items; keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+        self.sending, self.go_on = threading.Event(), threading.Event()
+
+    def send(self, message: object) -> None:
+        if isinstance(message, ItemMessage) and message.input > 1:
+            self.sending.set()
+            assert self.go_on.wait(10)
+        self.sent.append(message)
+
+
+class Nobody:
+    def sent(self, message: object) -> None: ...
+    def received(self, message: object) -> None: ...
+
+
+def test_a_consumer_does_not_wait_for_a_sender_to_acknowledge() -> None:
+    link, bank = SlowLink(), CallerBank("s", window=2)
+    bank.granted = 8
+    caller, exchange = Caller(link, bank, Nobody()), Exchange()
+    assert caller.submit(exchange, ItemMessage())
+    feeding = threading.Thread(target=caller.submit, args=(exchange, ItemMessage()))
+    feeding.start()
+    assert link.sending.wait(10)
+    output = ItemMessage(1, 1, True, 1)
+    caller._arrive(output)
+    caller.delivered(output)  # would wait for ever if it waited for the sender
+    link.go_on.set()
+    feeding.join(10)
+    assert link.sent[-1] == Credit(1)
+    assert sum(isinstance(message, Credit) for message in link.sent) == 1
+
+
+def test_outputs_under_way_are_bounded_in_bytes_but_two_always_fit() -> None:
+    bank = HostBank("s", window=32, inputs=32)
+    bank.accept(ItemMessage(1))
+    half = [memoryview(bytes(MAX_ITEM // 2))]
+    for _ in range(2):
+        assert bank.room
+        bank.output(ItemMessage(buffers=half), last=False)
+    assert not bank.room
+    bank.acknowledge(1)
+    assert bank.room
+    bank.output(ItemMessage(buffers=half), last=False)
+    assert not bank.room
+    bank.withdraw(ItemMessage(k=3, buffers=half))
+    assert bank.room
+    bank.acknowledge(2)
+    for _ in range(2):
+        assert bank.room
+        bank.output(ItemMessage(buffers=half * 2), last=False)
+    assert not bank.room
+
+
+class Poll:
+    """Ready after so many nanoseconds; counts how often it was asked, and put to sleep."""
+
+    def __init__(self) -> None:
+        self.now = self.ready_at = self.asked = self.slept = 0
+
+    def clock(self) -> int:
+        self.now += 1_000
+        return self.now
+
+    def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+        if milliseconds != 0:
+            self.slept += 1
+            self.now = max(self.now, self.ready_at)
+        self.asked += 1
+        return [(3, select.POLLIN)] if self.now >= self.ready_at else []
+
+
+@pytest.fixture
+def poll(monkeypatch) -> Poll:
+    monkeypatch.setattr("avlab.remote.patience.os.sched_getaffinity", lambda _: {0, 1})
+    return Poll()
+
+
+def test_quick_answers_are_awaited_awake_and_one_slow_answer_ends_that(poll) -> None:
+    patience = Patience(poll, poll.clock)
+
+    def wait(nanoseconds: int) -> int:
+        """How often it slept."""
+        poll.ready_at, poll.slept = poll.now + nanoseconds, 0
+        assert patience.poll(500)
+        return poll.slept
+
+    assert wait(AWAKE // 2) == 1  # nothing is known yet
+    assert wait(AWAKE // 2) == 0
+    assert wait(AWAKE // 2) == 0
+    assert wait(10 * AWAKE) == 1  # after a moment awake
+    asked = poll.asked
+    assert wait(10 * AWAKE) == 1
+    assert poll.asked == asked + 1  # not even a moment
+    assert wait(AWAKE // 2) == 1
+    assert wait(AWAKE // 2) == 0
+
+
+def test_nobody_stays_awake_on_the_only_processor(poll, monkeypatch) -> None:
+    monkeypatch.setattr("avlab.remote.patience.os.sched_getaffinity", lambda _: {0})
+    patience = Patience(poll, poll.clock)
+    for _ in range(3):
+        poll.ready_at = poll.now + AWAKE // 2
+        patience.poll(500)
+    assert poll.slept == poll.asked == 3
