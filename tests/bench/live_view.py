@@ -9,8 +9,6 @@ import argparse
 import importlib.util
 import json
 import os
-import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -89,16 +87,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
     seconds = parser.parse_args().seconds
     ui = lab()
-    chromium = shutil.which("chromium") or sys.exit("chromium is not installed: make test installs it")
     head = ["path", "first s", "reload s", "fps", "fps, sleep", "fps, busy", "delay ms", "A/V ms", "Mbit/s", "CPU"]
     print(" | ".join(head), flush=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         server = ui.Server(Path(folder), {})
         try:
-            browser = playwright.chromium.launch(executable_path=chromium, args=ui.FLAGS)
+            browser = playwright.chromium.launch(executable_path=ui.chromium(), args=ui.FLAGS)
             for name, (code, script, path) in CASES.items():
                 context = browser.new_context(viewport={"width": 1100, "height": 1000})
-                context.add_init_script(script + ui.MARKS)
+                context.add_init_script(script)
                 pages = ui.opened(context, server)
                 print(" | ".join([name, *measure(next(pages), code, path, seconds)]), flush=True)
                 next(pages, None)

@@ -2,7 +2,6 @@
 that tells its own time. Nothing here asks avlab or the browser for counters."""
 
 import base64
-import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from pages import FLAGS, chromium
 from playwright.sync_api import sync_playwright
 from telling_sound import RATE, Heard, middle, second, wrapped
 
@@ -24,9 +24,7 @@ from avlab.testing.between import PeerRelay
 SIZE, FPS = (320, 180), 30
 SETTLE = 1.5  # seconds from new faults to the first judgement
 FROZEN = 0.1  # seconds from picture to picture that nobody minds
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+AWAKE = [
     "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", "--disable-background-timer-throttling",
 ]  # fmt: skip
 # What a view shows and plays, as it is shown and played.
@@ -125,15 +123,14 @@ class Lab:
     """A signalling server and a browser."""
 
     def __init__(self) -> None:
-        program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        assert program, "no Chromium on PATH: install Debian's package chromium"
+        program = chromium()
         with ExitStack() as stack:
             self.runtime = MediaRuntime()
             stack.callback(MediaRuntime.default().close)
             stack.callback(self.runtime.close)
             self.server = stack.enter_context(SignalServer(SignalConfig(port=0), runtime=self.runtime))
             playwright = stack.enter_context(sync_playwright())
-            self.browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+            self.browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *AWAKE])
             stack.callback(self.browser.close)
             self._stack = stack.pop_all()
 

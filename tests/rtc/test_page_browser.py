@@ -1,36 +1,18 @@
 """The served page in a real browser: as a camera for a WebRTCSource, and as a view of a WebRTCSink."""
 
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from pages import FAKE_DEVICES, FLAGS, NUMBER, chromium
 from playwright.sync_api import expect, sync_playwright
 
 import avlab
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.server import SignalConfig, SignalServer
 
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-]  # fmt: skip
 PATIENCE = 30_000  # ms
-# The number that TestSource draws into a picture, read from the pixels that are shown; -1 when there is none.
-NUMBER = """(video) => {
-  if (!video.videoWidth) return -1;
-  const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  const context = canvas.getContext('2d');
-  context.drawImage(video, 0, 0);
-  const row = context.getImageData(0, Math.floor(canvas.height / 24), canvas.width, 1).data;
-  const bit = (i) => row[4 * Math.floor(((2 * i + 1) * canvas.width) / 48)] > 128;
-  if (!bit(0) || bit(1)) return -1;
-  return Array.from({ length: 20 }, (_, i) => bit(i + 2)).reduce((number, one) => 2 * number + one, 0);
-}"""
-
 
 @pytest.fixture(scope="module")
 def runtime():
@@ -48,10 +30,9 @@ def server(runtime):
 
 @pytest.fixture(scope="module")
 def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program, "no Chromium on PATH: install Debian's package chromium"
+    program = chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *FAKE_DEVICES])
         yield browser
         browser.close()
 

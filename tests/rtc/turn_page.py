@@ -1,6 +1,7 @@
 """A live view whose kernel's side is in one network and whose browser is in another: run inside the former's namespace.
 
-Arguments: a browser to start, ICE servers as JSON, and the end of the sentence to wait for. Prints what the view says, as JSON.
+Arguments: a browser to start, ICE servers as JSON, the end of the sentence to wait for, and flags for the browser. Prints as JSON
+what the view says, what getStats() says, and the first and last number read from the pixels of pictures on that path.
 """
 
 import base64
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import avlab_kernel.live
+from pages import FLAGS, GOT, KEEP, NUMBER
 from playwright.sync_api import sync_playwright
 
 from avlab.media.rtc.live import Live
@@ -19,10 +21,6 @@ from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource
 
 VIEW = Path(avlab_kernel.live.__file__).with_name("view.js")
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PAGE = """<!doctype html><div id="root" style="width: 640px"></div><script type="module">
 import view from "./view.js";
 let heard = () => {};
@@ -31,12 +29,11 @@ const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCo
 window.deliver = (messages) => messages.forEach(([message, parts]) => heard(message, parts.map(bytes)));
 view.render({ model, el: document.getElementById("root") });
 </script>"""
-STATE = """() => ({ text: document.querySelector("[data-testid=avlab-path]")?.textContent ?? "",
-  frames: Number(document.querySelector("[data-testid=avlab-preview]")?.dataset.frames ?? 0) })"""
+STATE = """() => ({ text: document.querySelector("[data-testid=avlab-path]")?.textContent ?? "" })"""
 
 
 def main() -> None:
-    browser, servers, wanted = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+    browser, servers, wanted, flags = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[4:]
     waiting: queue.Queue = queue.Queue(maxsize=1000)
     runtime = MediaRuntime()
     live = Live(lambda *message: waiting.put(message), ice_servers=servers, runtime=runtime, pace=False)
@@ -47,8 +44,9 @@ def main() -> None:
     showing.start()
     try:
         with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=browser, args=FLAGS)
+            chromium = playwright.chromium.launch(executable_path=browser, args=[*FLAGS, *flags])
             page = chromium.new_page()
+            page.add_init_script(KEEP)
             page.expose_function("toKernel", live.receive)
             files = {"/": ("text/html", PAGE), "/view.js": ("text/javascript", VIEW.read_text())}
 
@@ -59,16 +57,14 @@ def main() -> None:
             page.route("http://localhost/**", serve)
             page.goto("http://localhost/")
             page.wait_for_function("() => window.deliver")
-            end, reached, state = time.monotonic() + 40, None, {}
-            while time.monotonic() < end:
+            shown, numbers = page.get_by_test_id("avlab-video"), []
+            end, state = time.monotonic() + 40, {}
+            while time.monotonic() < end and not (numbers and numbers[-1] > numbers[0] + 15):
                 deliver(page, waiting)
                 state = page.evaluate(STATE)
-                if reached is None and state["text"].endswith(wanted):
-                    reached = state["frames"]
-                if reached is not None and state["frames"] > reached + 15:
-                    break
-            moved = reached is not None and state["frames"] > reached + 15
-            print(json.dumps({**state, "moved": moved}))
+                if state["text"].endswith(wanted) and (number := shown.evaluate(NUMBER)) >= 0:
+                    numbers.append(number)
+            print(json.dumps({**state, "numbers": [*numbers[:1], *numbers[-1:]], "got": page.evaluate(GOT)}))
             chromium.close()
     finally:
         source.close()

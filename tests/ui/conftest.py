@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +18,10 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-]  # fmt: skip
+sys.path.append(str(Path(__file__).parents[1] / "rtc"))  # what tests of live media share lies there
+
+from pages import FAKE_DEVICES, FLAGS, GOT, KEEP, NUMBER, chromium
+
 PATIENCE = 60_000  # ms
 
 READY = """() => {
@@ -51,20 +49,6 @@ EXECUTE = """async (code) => {
   return out;
 }"""
 OUTPUTS = "(index) => window.jupyterapp.shell.currentWidget.content.widgets[index].model.outputs.toJSON()"
-# The number that TestSource draws into a picture, read from the pixels that are shown; -1 when there is none.
-NUMBER = """(element) => {
-  const canvas = document.createElement('canvas');
-  const [width, height] = [element.videoWidth || element.width, element.videoHeight || element.height];
-  if (!width) return -1;
-  [canvas.width, canvas.height] = [width, Math.ceil(height / 12)];
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.drawImage(element, 0, 0);
-  const row = context.getImageData(0, Math.floor(height / 24), width, 1).data;
-  let number = 0;
-  for (let i = 2; i < 22; i++) number = number * 2 + (row[4 * Math.floor(((2 * i + 1) * width) / 48)] > 128 ? 1 : 0);
-  return row[4 * Math.floor(width / 48)] > 128 ? number : -1;
-}"""
-
 # Notes when a view has asked for pictures and when it has shown the first: milliseconds since the page began to load.
 MARKS = """
 window.marks = {};
@@ -117,6 +101,10 @@ class Notebook:
         """Seconds from a view's first request to its first picture, in a page with `MARKS`."""
         marks = self.page.evaluate("window.marks")
         return float(marks["shown"] - marks["asked"]) / 1000
+
+    def got(self) -> dict[str, Any]:
+        """What has come, as the browser's own getStats() and decoders tell: see `pages.GOT`."""
+        return dict(self.page.evaluate(GOT))
 
     def frames(self) -> int:
         return int(self.page.get_by_test_id("avlab-preview").get_attribute("data-frames") or 0)
@@ -186,12 +174,6 @@ class Server:
         self.log.close()
 
 
-@pytest.fixture
-def marks() -> str:
-    """The script `MARKS`, for `without`."""
-    return MARKS
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab without questions about news."""
@@ -204,13 +186,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Browser]]:
     """Starts browsers, which end with the module."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium, "these tests need Chromium: make test installs it"
+    program = chromium()
     with sync_playwright() as playwright:
         browsers: list[Browser] = []
 
         def launch(*flags: str) -> Browser:
-            browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
+            browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *FAKE_DEVICES, *flags])
             browsers.append(browser)
             return browser
 
@@ -231,6 +212,7 @@ def notebook(browser: Browser, server: Server) -> Iterator[Notebook]:
 
 
 def opened(context: BrowserContext, server: Server) -> Iterator[Notebook]:
+    context.add_init_script(KEEP + MARKS)
     page = context.new_page()
     notebook = Notebook(page, server)
     yield notebook

@@ -34,6 +34,9 @@ def test_it_moves_directly_and_a_sleeping_or_busy_cell_does_not_freeze_it(notebo
     assert notebook.page.get_by_test_id("avlab-video").evaluate("video => video.videoWidth") == 1280
     notebook.page.screenshot(path=tmp_path / "direct.png")
     assert "Connected directly." in notebook.page.get_by_test_id("avlab-path").inner_text()
+    got = notebook.got()
+    assert got["state"] == "connected" and {got["local"], got["remote"]} <= {"host", "prflx"}, got
+    assert got["bytes"] > got["video"] > 0 and got["pictures"] > 15 and got["sound"] > 15, got
     for cell in (1, 2):
         notebook.start(cell)
         notebook.page.wait_for_timeout(200)
@@ -59,12 +62,16 @@ def test_in_a_process_of_its_own_a_busy_cell_takes_nothing_from_it(notebook: Any
 
 
 @pytest.mark.parametrize(
-    ("missing", "sentence"),
-    [(NO_WEBRTC, "this browser has no WebRTC"), (BROKEN_WEBRTC, "the direct path did not stand"), (NO_CODECS, "no WebRTC")],
+    ("missing", "sentence", "form"),
+    [
+        (NO_WEBRTC, "this browser has no WebRTC", "h264"),
+        (BROKEN_WEBRTC, "the direct path did not stand", "h264"),
+        (NO_CODECS, "no WebRTC", "jpeg"),
+    ],
     ids=["no WebRTC", "blocked", "no codecs"],
 )  # fmt: skip
 def test_without_a_direct_path_messages_carry_it(
-    without: Callable[[str], Any], missing: str, sentence: str, tmp_path: Path
+    without: Callable[[str], Any], missing: str, sentence: str, form: str, tmp_path: Path
 ) -> None:
     notebook = without(missing)
     notebook.open("messages.ipynb", [LIVE, SLEEP])
@@ -72,6 +79,9 @@ def test_without_a_direct_path_messages_carry_it(
     notebook.wait_for_path("messages")
     moves(notebook)
     notebook.until(lambda: sentence in notebook.page.get_by_test_id("avlab-path").inner_text())
+    got = notebook.got()
+    assert got["bytes"] == got["pictures"] == 0, got  # nothing by WebRTC
+    assert got[form] > 15 and got["jpeg" if form == "h264" else "h264"] == 0, got
     notebook.page.screenshot(path=tmp_path / "messages.png")
     notebook.start(1)
     notebook.page.wait_for_timeout(200)
@@ -79,21 +89,17 @@ def test_without_a_direct_path_messages_carry_it(
     notebook.page.wait_for_function("(index) => window.ran[index]", arg=1)
 
 
-def test_a_lost_direct_path_falls_back_to_messages(without: Callable[[str], Any]) -> None:
-    keep = "const All = RTCPeerConnection; window.all = [];\n"
-    keep += "window.RTCPeerConnection = class extends All { constructor(...a) { super(...a); window.all.push(this); } }"
-    notebook = without(keep)
+def test_a_lost_direct_path_falls_back_to_messages(notebook: Any) -> None:
     notebook.open("lost.ipynb", [LIVE])
     notebook.run(0)
     notebook.wait_for_path("direct")
     moves(notebook)
-    notebook.page.evaluate("window.all.at(-1).close()")
+    notebook.page.evaluate("kept.at(-1).close()")
     notebook.wait_for_path("messages")
     moves(notebook)
 
 
-def test_a_reload_of_the_page_resumes_within_two_seconds(without: Callable[[str], Any], marks: str) -> None:
-    notebook = without(marks)
+def test_a_reload_of_the_page_resumes_within_two_seconds(notebook: Any) -> None:
     notebook.open("reload.ipynb", [LIVE])
     notebook.run(0)
     notebook.wait_for_path("direct")
