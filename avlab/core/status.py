@@ -1,15 +1,19 @@
-"""What an executor says of the sessions and quotas of a tenant, and its bytes."""
+"""What an executor says of itself, and of the sessions and quotas of a tenant; and the bytes of both."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 import avlab._pb as pb
 from avlab.core.errors import CodecError
+from avlab.core.wire import MAX_ENTRIES, MAX_HEADER
 
+MAX_TIERS = 64
 MAX_STATUS = 1 << 22
 """Bytes of a report that a caller reads."""
 _MOST = 1e18
@@ -54,6 +58,29 @@ class Status:
     tier: str = ""
     sessions: tuple[SessionStatus, ...] = ()
     quotas: tuple[QuotaStatus, ...] = ()
+
+
+def encode_description(values: Mapping[str, Any], tiers: Iterable[tuple[str, bool, str]]) -> bytes:
+    """Description: the reply of Describe, from its scalar fields and (name, available, reason) per tier."""
+    proto = pb.Description(**values)
+    proto.tiers.extend(pb.TierReport(name=n, available=a, reason=r) for n, a, r in tiers)
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def decode_description(data: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, str]]]:
+    """The reverse of `encode_description`. Raises CodecError."""
+    if len(data) > MAX_HEADER:
+        raise CodecError(f"a Description of {len(data)} bytes exceeds the limit of {MAX_HEADER} bytes")
+    try:
+        proto = pb.Description.FromString(data)
+    except DecodeError as error:
+        raise CodecError(f"a malformed Description: {error}") from None
+    if len(proto.tiers) > MAX_TIERS or max(len(proto.nodes), len(proto.pythons)) > MAX_ENTRIES:
+        raise CodecError(f"a Description of {len(proto.tiers)} tiers and {len(proto.nodes)} nodes is none")
+    values = {field.name: getattr(proto, field.name) for field in proto.DESCRIPTOR.fields if field.name != "tiers"}
+    values["nodes"], values["pythons"] = list(proto.nodes), list(proto.pythons)
+    return values, [(t.name, t.available, t.reason) for t in proto.tiers]
 
 
 def label(session: str) -> str:

@@ -7,7 +7,7 @@ as one element of `Batch.messages`, so a byte stream is one endless Batch and a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from functools import lru_cache
@@ -47,7 +47,6 @@ MAX_BUFFERS = 1 << 16
 """Of one item: a reader makes an object for each, which is larger than the few bytes that announce it."""
 MAX_ENTRIES = 1 << 14  # of each list in a bundle
 MAX_NAMES = 2 * MAX_ENTRIES + 1  # of all blobs that a bundle can need
-MAX_TIERS = 64
 _BATCH_TAG, _PAYLOAD_TAG, _ITEM_FIELD = 0x0A, 0x7A, 3
 _LARGE = (_ITEM_FIELD, 6, 11)  # items, logs (pictures), blobs
 _FIELDS: dict[type, tuple[int, Any]] = {
@@ -131,29 +130,6 @@ def decode_names(data: bytes) -> list[str]:
     if len(names) > MAX_NAMES:
         raise CodecError(f"{len(names)} names of blobs exceed the limit of {MAX_NAMES}")
     return list(names)
-
-
-def encode_description(values: Mapping[str, Any], tiers: Iterable[tuple[str, bool, str]]) -> bytes:
-    """Description: the reply of Describe, from its scalar fields and (name, available, reason) per tier."""
-    proto = pb.Description(**values)
-    proto.tiers.extend(pb.TierReport(name=n, available=a, reason=r) for n, a, r in tiers)
-    data: bytes = proto.SerializeToString()
-    return data
-
-
-def decode_description(data: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, str]]]:
-    """The reverse of `encode_description`. Raises CodecError."""
-    if len(data) > MAX_HEADER:
-        raise CodecError(f"a Description of {len(data)} bytes exceeds the limit of {MAX_HEADER} bytes")
-    try:
-        proto = pb.Description.FromString(data)
-    except DecodeError as error:
-        raise CodecError(f"a malformed Description: {error}") from None
-    if len(proto.tiers) > MAX_TIERS or len(proto.nodes) > MAX_ENTRIES:
-        raise CodecError(f"a Description of {len(proto.tiers)} tiers and {len(proto.nodes)} nodes is none")
-    values = {field.name: getattr(proto, field.name) for field in proto.DESCRIPTOR.fields if field.name != "tiers"}
-    values["nodes"], values["pythons"] = list(proto.nodes), list(proto.pythons)
-    return values, [(t.name, t.available, t.reason) for t in proto.tiers]
 
 
 class Decoder:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierUnavailable
 from avlab.core.message import Blob, BundleKind, Log, Open
-from avlab.core.status import encode_status, label
-from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_description, encode_names
+from avlab.core.status import encode_description, encode_status, label
+from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_names
 from avlab_executor.accounts import ENDING_SECONDS, LOOK_SECONDS, Account, Caller
 from avlab_executor.audit import audit
 from avlab_executor.embedded import Embedded

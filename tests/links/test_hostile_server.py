@@ -27,7 +27,8 @@ from avlab.core.message import (
     Opened,
     Slot,
 )
-from avlab.core.wire import encode, encode_batch, encode_description, encode_names
+from avlab.core.status import encode_description
+from avlab.core.wire import encode, encode_batch, encode_names
 
 MIB = 1 << 20
 Script = Callable[[Iterator[bytes]], Iterable[bytes]]

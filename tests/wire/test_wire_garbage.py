@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from avlab import _pb as pb
-from avlab.core import wire
+from avlab.core import status, wire
 from avlab.core.errors import CodecError, ItemTooLarge
 from avlab.core.message import MAX_ITEM, Blob, Bundle, End, Failure, File, Log, Open, Signal, SignalKind
 
@@ -174,9 +174,9 @@ def test_data_is_counted_in_bytes_whatever_the_view() -> None:
     [
         (wire.decode_names, b"\x0a\x00" * (wire.MAX_NAMES + 1)),
         (wire.decode_names, b"\x0a\x00" * (8 << 20)),
-        (wire.decode_description, b"\x32\x00" * (wire.MAX_TIERS + 1)),
-        (wire.decode_description, b"\x3a\x00" * (wire.MAX_ENTRIES + 1)),
-        (wire.decode_description, b"\x32\x00" * (8 << 20)),
+        (status.decode_description, b"\x32\x00" * (status.MAX_TIERS + 1)),
+        (status.decode_description, b"\x3a\x00" * (wire.MAX_ENTRIES + 1)),
+        (status.decode_description, b"\x32\x00" * (8 << 20)),
     ],
     ids=["names", "bytes of names", "tiers", "nodes", "bytes of a description"],
 )

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from avlab import _pb as pb
-from avlab.core import wire
+from avlab.core import status, wire
 from avlab.core.message import ItemMessage, Mode, Slot
 
 GOLDEN = {
@@ -134,7 +134,7 @@ def test_names_and_description():
     assert wire.decode_names(bytes.fromhex("0a0261610a0162")) == ["aa", "b"]
     tiers = [("locked", True, ""), ("vm", False, "no /dev/kvm")]
     values = {"version": "1", "wire": 1, "nodes": ["blur"], "capacity": 4, "max_item": 1 << 26}
-    read, read_tiers = wire.decode_description(wire.encode_description(values, tiers))
+    read, read_tiers = status.decode_description(status.encode_description(values, tiers))
     assert read_tiers == tiers
     assert {name: read[name] for name in values} == values
     assert set(read) == {field.name for field in pb.Description.DESCRIPTOR.fields} - {"tiers"}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avlab import _pb as pb
-from avlab.core import wire
+from avlab.core import status, wire
 from avlab.core.errors import CodecError, ItemTooLarge
 from avlab.core.message import (
     MAX_ITEM,
@@ -437,9 +437,9 @@ def test_names_and_descriptions() -> None:
     assert wire.decode_names(wire.encode_names(["a", "b"])) == ["a", "b"]
     values = {"version": "1", "wire": 1, "nodes": ["Resize"], "sessions": 2, "max_item": MAX_ITEM}
     tiers = [("landlock", True, ""), ("gvisor", False, "no runsc")]
-    back, reports = wire.decode_description(wire.encode_description(values, tiers))
+    back, reports = status.decode_description(status.encode_description(values, tiers))
     assert {name: back[name] for name in values} == values
     assert reports == tiers
-    for reader in (wire.decode_names, wire.decode_description):
+    for reader in (wire.decode_names, status.decode_description):
         with pytest.raises(CodecError, match="malformed"):
             reader(b"\x0a\xff")

@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 
 from avlab.core.errors import AvlabError, ConnectError, LinkClosed, LinkError
 from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, Failure, ItemMessage, Log, Message, Open
-from avlab.core.status import Status, decode_status
-from avlab.core.wire import decode_batch, decode_description, decode_names, encode_batch, encode_names
+from avlab.core.status import Status, decode_description, decode_status
+from avlab.core.wire import decode_batch, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore

@@ -13,8 +13,8 @@ import grpc
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
 from avlab.core.message import MAX_ITEM, Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Log, Message, Open
-from avlab.core.status import Status, decode_status
-from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_description, decode_names, encode_batch, encode_names
+from avlab.core.status import Status, decode_description, decode_status
+from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import TLS, RemoteExecutorConfig
 from avlab.remote.failure import scrubbed
