@@ -25,6 +25,7 @@ from avlab.remote.interrupts import shielded
 from avlab.remote.link import Link
 from avlab.remote.statistics import Meter, SessionStatistics
 from avlab.remote.stopping import stop
+from avlab.remote.tracing import enabled, tracing
 from avlab.remote.twins import aiterate, astream, in_thread, left_iterations
 
 WINDOW = 32
@@ -98,7 +99,11 @@ class Session:
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the object and return its one result. Raises RemoteError, CodecError, SessionError."""
-        return self._call(Exchange(), method, args, kwargs)
+        if not enabled():
+            return self._call(Exchange(), method, args, kwargs)
+        about = {"avlab.session": self.label, "avlab.node": self.name, "avlab.method": method}
+        with tracing("avlab.call", attributes=about):
+            return self._call(Exchange(), method, args, kwargs)
 
     def iterate(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Call a method that returns an iterator; yields each value when it is made. Leaving early cancels it."""

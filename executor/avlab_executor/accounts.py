@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from avlab.core.clock import Clock, monotonic
 from avlab.core.message import Open
 from avlab.core.status import QuotaStatus, SessionStatus, label
+from avlab.remote.tracing import Trace
 from avlab_executor.audit import audit
 from avlab_executor.blobs import BlobStore
 from avlab_executor.tenants import Tenant, exhausted
@@ -24,10 +25,11 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the account, and the address of the peer."""
+    """Who calls: the account, the address of the peer, and the trace of the call if there is one."""
 
     account: Account
     peer: str = ""
+    trace: Trace | None = None
 
 
 @dataclass(slots=True)

@@ -5,25 +5,40 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
+from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, Denied
+from avlab.remote import tracing
+from avlab.remote.links.grpc import SERVICE
+from avlab.remote.tracing import Trace
 from avlab_executor.accounts import Caller
 from avlab_executor.audit import audit
 from avlab_executor.auth import Auth
 from avlab_executor.service import Service
 
 INTERNAL = "an internal error of the executor: its log says more"
+_FAULTS = {getattr(grpc.StatusCode, name) for name in ("UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")}
+"""Statuses that are a server's own errors, by OpenTelemetry's conventions."""
 _log = logging.getLogger("avlab.executor")
 
 
 class Calls:
-    """Wraps the functions that serve. Each gets the request (or an iterator of requests), the caller and gRPC's context."""
+    """Wraps the functions that serve. Each gets the request (or an iterator of requests), the caller and gRPC's context.
 
-    def __init__(self, service: Service) -> None:
-        self._service, self._auth = service, Auth(service.accounts)
+    called: told of every call that has ended: method, status, seconds.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        auth: Auth,
+        called: Callable[[str, str, float], None] = lambda method, status, seconds: None,
+        clock: Clock = monotonic,
+    ) -> None:
+        self._service, self._auth, self._called, self._clock = service, auth, called, clock
 
     def single(self, method: str, function: Callable[[Any, Caller, Any], bytes]) -> Callable[[Any, Any], bytes]:
         """A handler that answers once."""
@@ -48,26 +63,51 @@ class Calls:
     @contextmanager
     def _answering(self, method: str, context: Any) -> Iterator[Caller]:
         """Who calls. avlab's errors become a status, anything else a bare INTERNAL without its text."""
-        caller = self._caller(method, context)
+        began, name = self._clock(), f"{SERVICE}/{method}"
+        metadata = dict(context.invocation_metadata())
+        trace = tracing.start(name, "SERVER", {**tracing.RPC, "rpc.method": name}, headers=metadata)
+        ended = _Ended()
         try:
-            yield caller
-        except Denied as error:
-            self._service.deny(caller, method, error)
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        except AvlabError as error:
-            self._service.deny(caller, method, error)
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except Exception:
-            if not context.is_active():
-                raise  # the caller is gone: nobody reads this
-            _log.exception("an internal error")
-            context.abort(grpc.StatusCode.INTERNAL, INTERNAL)
+            caller = self._caller(method, context, metadata, trace, ended)
+            try:
+                yield caller
+            except Denied as error:
+                self._service.deny(caller, method, error)
+                ended.abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            except AvlabError as error:
+                self._service.deny(caller, method, error)
+                ended.abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            except Exception:
+                if not context.is_active():
+                    raise  # the caller is gone: nobody reads this
+                _log.exception("an internal error")
+                ended.abort(context, grpc.StatusCode.INTERNAL, INTERNAL)
+        finally:
+            if ended.status is grpc.StatusCode.OK and not context.is_active():
+                ended.status = grpc.StatusCode.CANCELLED
+            self._called(name, ended.status.name, (self._clock() - began) / 1e9)
+            if trace is not None:
+                trace.note(rpc__response__status_code=ended.status.name)
+                trace.end(ended.status.name if ended.status in _FAULTS else "")
 
-    def _caller(self, method: str, context: Any) -> Caller:
-        header = dict(context.invocation_metadata()).get("authorization", "")
+    def _caller(self, method: str, context: Any, metadata: dict[str, Any], trace: Trace | None, ended: _Ended) -> Caller:
+        header = metadata.get("authorization", "")
         account = self._auth.account(header if isinstance(header, str) else "")
         if account is None:
             audit("deny", peer=context.peer(), what=method, error="Unauthenticated")
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
-            raise AssertionError("abort raises")
-        return Caller(account, context.peer())
+            ended.abort(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
+        if trace is not None:
+            trace.note(avlab__tenant=account.tenant.name)
+        return Caller(account, context.peer(), trace)
+
+
+class _Ended:
+    """How a call has ended."""
+
+    status = grpc.StatusCode.OK
+
+    def abort(self, context: Any, status: Any, text: str) -> NoReturn:
+        """End the call with a status; raises."""
+        self.status = status
+        context.abort(status, text)
+        raise AssertionError("abort raises")

@@ -27,6 +27,7 @@ Serve sandboxed sessions over gRPC until interrupted.
 
 Each setting is a flag, a variable AVLAB_EXECUTOR_NAME (for --min-tier: AVLAB_EXECUTOR_MIN_TIER) or a key of the TOML file
 (min_tier); a flag goes before a variable, a variable before the file. One token can also stand in AVLAB_EXECUTOR_TOKEN.
+Traces go where OpenTelemetry's variable OTEL_TRACES_EXPORTER says (otlp, console).
 """
 EXAMPLES = """\
 examples:
@@ -55,6 +56,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM, SIGINT or long idleness. Raises ConfigError, TierUnavailable."""
+    from avlab_executor.exporting import export_traces
     from avlab_executor.health import HealthSocket  # loads grpc
     from avlab_executor.idle import until_idle
     from avlab_executor.server import Server
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     with contextlib.ExitStack() as stack:
+        stack.callback(export_traces())
         server = stack.enter_context(Server(config))
         if values["health_socket"]:
             stack.enter_context(HealthSocket(values["health_socket"]))
@@ -107,6 +110,7 @@ def server_config(values: Mapping[str, Any], environment: Mapping[str, str] = os
         certificate=certificate,
         key=key,
         client_ca=_text(values["tls_client_ca"]).encode(),
+        metrics=values["metrics"],
         minimum=values["min_tier"],
         allow_process=values["allow_process"],
         sessions=values["sessions"],

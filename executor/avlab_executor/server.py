@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -19,11 +19,15 @@ from avlab.remote.link import one_item
 from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
 from avlab_executor import health
 from avlab_executor.accounts import Caller
+from avlab_executor.auth import Auth
 from avlab_executor.calls import Calls
 from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.relay import encoded, refusal, relay
 from avlab_executor.service import STREAMS, Service
 from avlab_executor.tenants import DEFAULT, Tenant, check_tenants
+
+if TYPE_CHECKING:
+    from avlab_executor.metrics import MetricsServer
 
 OPEN_SECONDS = 10.0
 """How long a stream may say nothing before its Open: each holds one of the server's threads."""
@@ -36,7 +40,8 @@ class ServerConfig:
     ``environments``: what is installed for sessions.
 
     token: of the one tenant "default"; or tenants: who may call, each with tokens and a quota. certificate, key: PEM; client_ca:
-    PEM of the authorities that must have signed a client's certificate. Raises ConfigError for an address that is not loopback
+    PEM of the authorities that must have signed a client's certificate. metrics: host and port where Prometheus finds the figures,
+    with the same TLS and an operator's token where there are tokens. Raises ConfigError for an address that is not loopback
     without TLS and a token, and for numbers and tokens that cannot be.
     """
 
@@ -46,6 +51,7 @@ class ServerConfig:
     certificate: bytes = b""
     key: bytes = field(default=b"", repr=False)
     client_ca: bytes = b""
+    metrics: tuple[str, int] | None = None
     tenants: tuple[Tenant, ...] = ()
     minimum: str | None = None
     allow_process: bool = False
@@ -69,13 +75,15 @@ class ServerConfig:
             raise ConfigError("certificates of clients are asked for in TLS only: give --tls-cert and --tls-key too")
         if bool(self.certificate) != bool(self.key):
             raise ConfigError("TLS needs both a certificate and its key: give --tls-cert and --tls-key")
-        tokens = self.token or any(tenant.tokens for tenant in self.tenants)
-        if not is_loopback(self.host) and not (tokens and self.certificate):
-            raise ConfigError(
-                f"{self.host} can be reached by others: serving there needs TLS (--tls-cert, --tls-key) and a token "
-                "(--token-file), or serve on 127.0.0.1"
-            )
-
+        tokens = any(tenant.tokens for tenant in self.callers())
+        for what, host in (("", self.host), ("metrics: ", self.metrics[0] if self.metrics else "127.0.0.1")):
+            if not is_loopback(host) and not (tokens and self.certificate):
+                raise ConfigError(
+                    f"{what}{host} can be reached by others: serving there needs TLS (--tls-cert, --tls-key) and a token "
+                    "(--token-file), or serve on 127.0.0.1"
+                )
+        if self.metrics and not any(tenant.operator for tenant in self.callers()):
+            raise ConfigError("metrics are for an operator: let a tenant be one ([tenants.NAME] operator = true)")
 
     def callers(self) -> tuple[Tenant, ...]:
         """Who may call."""
@@ -98,7 +106,12 @@ class Server:
             environments=config.environments,
         )
         self.tier = self._service.tier
+        self._auth = Auth(self._service.accounts)
+        self._called: Callable[[str, str, float], None] = lambda method, status, seconds: None
+        self.metrics: MetricsServer | None = None
         try:
+            if config.metrics:
+                self.metrics = self._measure(config.metrics)
             # gRPC holds one thread per stream for its whole life; the rest are for short calls.
             self._threads = ThreadPoolExecutor(config.sessions + 8, thread_name_prefix="avlab-serve")
             self._grpc = grpc.server(self._threads, options=_SERVER_OPTIONS)
@@ -106,8 +119,19 @@ class Server:
             self.port = self._bind()
             self._grpc.start()
         except BaseException:
+            if self.metrics is not None:
+                self.metrics.close()
             self._service.close()
             raise
+
+    def _measure(self, address: tuple[str, int]) -> MetricsServer:
+        try:
+            from avlab_executor.metrics import Metrics, MetricsServer
+        except ImportError:
+            raise ConfigError("metrics need the Prometheus client: pip install 'avlab[operation]'") from None
+        metrics = Metrics(self._service)
+        self._called = metrics.called
+        return MetricsServer(metrics, self._auth, address, self._config.certificate, self._config.key)
 
     def _bind(self) -> int:
         c = self._config
@@ -127,7 +151,7 @@ class Server:
             raise ConfigError(f"cannot listen on {address}: {what}?") from None
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        calls, service = Calls(self._service), self._service
+        calls, service = Calls(self._service, self._auth, self._called), self._service
         functions: dict[str, Callable[[Any, Caller, Any], Any]] = {
             "StreamObject": self._stream(*STREAMS["StreamObject"]),
             "StreamNode": self._stream(*STREAMS["StreamNode"]),
@@ -204,6 +228,9 @@ class Server:
     def close(self, grace: float = 1.0) -> None:
         """Take no more sessions, end those that are left after ``grace`` seconds, free everything. Idempotent."""
         self._grpc.stop(grace).wait()
+        if self.metrics is not None:
+            self.metrics.close()
+            self.metrics = None
         self._service.close()
         self._threads.shutdown()
 

@@ -10,11 +10,14 @@ from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierU
 from avlab.core.message import Blob, BundleKind, Log, Open
 from avlab.core.status import encode_description, encode_status, label
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_names
+from avlab.remote import tracing
+from avlab.remote.tracing import Trace
 from avlab_executor.accounts import ENDING_SECONDS, LOOK_SECONDS, Account, Caller
 from avlab_executor.audit import audit
 from avlab_executor.embedded import Embedded
 from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.relay import names_of
+from avlab_executor.sandbox.tiers import TierReport
 from avlab_executor.tenants import Tenant, check_tenants
 from avlab_executor.worker_link import WorkerLink
 
@@ -77,7 +80,7 @@ class Service:
         """A worker for a caller's Open. Raises CodecError, TierUnavailable, LimitUnsupported, BundleError, and Denied when all
         places are taken or a quota of the tenant is used up."""
         account, bundle = caller.account, request.bundle
-        who = {"tenant": account.tenant.name, "peer": caller.peer}
+        who = {"tenant": account.tenant.name, "peer": caller.peer} | ({"trace": caller.trace.id} if caller.trace else {})
         audit(
             "bundle",
             **who,
@@ -88,11 +91,16 @@ class Service:
             size=sum(file.size for file in bundle.files),
             requirements=len(bundle.requirements),
         )
+        worker = tracing.start("avlab.worker", parent=caller.trace) if caller.trace else None
         try:
             link = self._start(request, kinds, account)
         except AvlabError as error:
             self.deny(caller, "session", error)
+            if worker is not None:
+                worker.end(tracing.kind_of(error))
             raise
+        if worker is not None:
+            _follow(worker, link, request)
         audit("spawn", **who, session=label(request.session), pid=link.pid, tier=link.tier)
         return link
 
@@ -117,6 +125,15 @@ class Service:
     def _forget_environment(self, key: str) -> None:
         for account in self.accounts:
             account.forget_environment(key)
+
+    @property
+    def capacity(self) -> int:
+        """Most sessions at once."""
+        return self._sessions
+
+    def tiers(self) -> Sequence[TierReport]:
+        """Every tier, as tried on this system."""
+        return self._embedded.tiers()
 
     def used(self) -> bool:
         """Whether a session was open at any time since the last call."""
@@ -166,3 +183,23 @@ class Service:
             for account in self.accounts:
                 if account.metered:
                     account.settle()
+
+
+def _follow(worker: Trace, link: WorkerLink, request: Open) -> None:
+    """Say in a trace what a worker did, when it has ended."""
+    worker.note(avlab__session=label(request.session), avlab__tier=link.tier, avlab__bundle__kind=request.bundle.kind.name)
+
+    def ended() -> None:
+        end = link.exited()
+        reason = end.reason if end else "exit"
+        worker.note(
+            avlab__exit__reason=reason,
+            avlab__items__in=link.inputs,
+            avlab__items__out=link.outputs,
+            avlab__payload__in=link.received,
+            avlab__payload__out=link.sent,
+            avlab__cpu_seconds=link.cpu_seconds(),
+        )
+        worker.end("" if reason in ("exit", "cancelled") else reason)
+
+    link.on_close(ended)

@@ -77,6 +77,14 @@ def one_of(words: Iterable[str]) -> Kind:
     return Kind(f"one of {', '.join(words)}", accept)
 
 
+def _address(value: Any) -> tuple[str, int]:
+    host, colon, port = _text(value).rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+HOST_AND_PORT = Kind("HOST:PORT, for example 127.0.0.1:9464", _address)
 SECONDS = Kind("a positive number of seconds", _seconds, float)
 TEXT = Kind("text without control characters", _text)
 PATH = Kind("the path of a file or folder", lambda value: Path(_text(value)))
@@ -172,6 +180,13 @@ SETTINGS = (
         "LEVEL",
     ),
     Setting("audit", FLAG, OPERATION, "write the audit trail to the log also where no token is asked for", False),
+    Setting(
+        "metrics",
+        HOST_AND_PORT,
+        OPERATION,
+        "let Prometheus find figures at http://HOST:PORT/metrics, or https if there is a certificate; needs avlab[operation]",
+        meta="HOST:PORT",
+    ),
     Setting(
         "health_socket",
         PATH,

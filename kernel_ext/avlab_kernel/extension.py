@@ -13,6 +13,7 @@ from . import tracebacks
 from .display import ProgressLine
 from .magics import AvlabMagics
 from .sessions import Desk
+from .traces import CellTraces
 
 _ATTRIBUTE = "_avlab_desk"
 
@@ -28,6 +29,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     Hook.display = ProgressLine
     shell.events.register("pre_run_cell", desk.outputs.new_cell)
     shell.events.register("post_run_cell", lambda _: desk.modules.note(Path.cwd()))
+    CellTraces(shell)
     desk.outputs.new_cell()
     atexit.register(desk.stop)
 

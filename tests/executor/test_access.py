@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from avlab_executor.server import Server, ServerConfig
+from serving import certificate
 
 import avlab
 from avlab._pb import SERVICE
@@ -25,16 +26,6 @@ HEALTH = "/grpc.health.v1.Health/Check"
 class Far:
     def twice(self, number: int) -> int:
         return 2 * number
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for this machine's loopback, and its key."""
-    paths = folder / f"{name}.crt", folder / f"{name}.key"
-    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command = ["openssl", *request.split(), *names, "-out", str(paths[0]), "-keyout", str(paths[1])]
-    subprocess.run(command, check=True, capture_output=True)
-    return paths
 
 
 @pytest.fixture(scope="module")

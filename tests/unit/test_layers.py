@@ -48,6 +48,8 @@ HOMES = {
     "nbclient": r"avlab\.commands\.demo",
     "nbformat": r"avlab\.commands\.demo",
     "requests": r"avlab_executor\.container\b.*",
+    "opentelemetry": r"avlab\.remote\.tracing|avlab_executor\.exporting",
+    "prometheus_client": r"avlab_executor\.metrics",
     "segno": r"avlab\.media\.signaling\b.*",
     "traitlets": r"avlab\.commands\.demo|avlab_kernel\b.*",
 }

@@ -35,6 +35,8 @@ def sample(setting: settings.Setting, number: int) -> str:
     """A value of a setting as text; another for another number."""
     if setting.kind is settings.FLAG:
         return "true"
+    if setting.kind is settings.HOST_AND_PORT:
+        return f"127.0.0.1:{number}"
     kind, _, words = setting.kind.words.partition("one of ")
     return str(number) if kind else words.split(", ")[number % len(words.split(", "))]
 

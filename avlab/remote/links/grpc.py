@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, Lin
 from avlab.core.message import MAX_ITEM, Blob, Buffer, Bundle, BundleKind, Credit, ItemMessage, Log, Message, Open
 from avlab.core.status import Status, decode_description, decode_status
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_batch, encode_names
+from avlab.remote import tracing
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import TLS, RemoteExecutorConfig
 from avlab.remote.failure import scrubbed
 from avlab.remote.interrupts import NOTICE, exposed
 from avlab.remote.link import Description, Layer, Link
+from avlab.remote.tracing import Attribute, Trace
 
 SERVICE = "avlab.v1.Executor"
 MAX_BATCH = 4 << 20
@@ -98,8 +100,8 @@ class GrpcLink:
 
     resumable = False
 
-    def __init__(self, method: Any, metadata: tuple[tuple[str, str], ...], url: str) -> None:
-        self._url, self._outbox = url, Outbox()
+    def __init__(self, method: Any, metadata: tuple[tuple[str, str], ...], url: str, trace: Trace | None = None) -> None:
+        self._url, self._outbox, self._trace = url, Outbox(), trace
         self._arrived: deque[Message] = deque()
         self._changed = threading.Condition()
         self._error: AvlabError | None = None
@@ -160,6 +162,8 @@ class GrpcLink:
             self._error = self._error or error
             self._changed.notify_all()
         self._outbox.end()
+        if self._trace is not None:
+            self._trace.end("" if isinstance(self._error, LinkClosed) else tracing.kind_of(self._error))
 
     def kill(self) -> None:
         """Break the call: the executor ends the worker."""
@@ -182,6 +186,7 @@ class GrpcConnection:
         self._config, self._url = config, config.url
         self._channel = _open_channel(config)
         self._metadata = (("authorization", f"Bearer {config.auth}"),) if config.auth else ()
+        self._about: dict[str, Attribute] = {**tracing.RPC, "server.address": str(config.host), "server.port": config.port}
 
     def describe(self) -> Description:
         values, tiers = decode_description(self._unary("Describe", b""))
@@ -196,7 +201,9 @@ class GrpcConnection:
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)
         name = "StreamNode" if request.bundle.kind is BundleKind.NODE else "StreamObject"
-        link = GrpcLink(self._channel.stream_stream(f"/{SERVICE}/{name}"), self._metadata, self._url)
+        trace = tracing.start(f"{SERVICE}/{name}", "CLIENT", self._about | {"rpc.method": f"{SERVICE}/{name}"})
+        metadata = self._metadata + trace.headers() if trace else self._metadata
+        link = GrpcLink(self._channel.stream_stream(f"/{SERVICE}/{name}"), metadata, self._url, trace)
         link.send(request)
         return link
 
@@ -220,20 +227,23 @@ class GrpcConnection:
         held = set(decode_names(self._unary("HasBlobs", encode_names(blobs))))
         missing = {name: data for name, data in blobs.items() if name not in held}
         if missing:
-            try:
-                put = self._channel.stream_unary(f"/{SERVICE}/PutBlobs")
-                put(_parts(missing), metadata=self._metadata, timeout=300)
-            except grpc.RpcError as error:
-                raise _translate(error, self._url) from None
+            self._called("PutBlobs", self._channel.stream_unary, _parts(missing), 300)
 
     def _unary(self, method: str, data: bytes, timeout: float | None = 0) -> bytes:
-        try:
-            call = self._channel.unary_unary(f"/{SERVICE}/{method}")
-            reply: bytes = call(
-                data, metadata=self._metadata, timeout=self._config.timeout if timeout == 0 else timeout
-            )
-        except grpc.RpcError as error:
-            raise _translate(error, self._url) from None
+        return self._called(method, self._channel.unary_unary, data, self._config.timeout if timeout == 0 else timeout)
+
+    def _called(self, method: str, kind: Callable[[str], Any], request: Any, timeout: float | None) -> bytes:
+        name = f"{SERVICE}/{method}"
+        with tracing.tracing(name, "CLIENT", self._about | {"rpc.method": name}) as trace:
+            metadata = self._metadata + trace.headers() if trace else self._metadata
+            try:
+                reply: bytes = kind(f"/{name}")(request, metadata=metadata, timeout=timeout)
+            except grpc.RpcError as error:
+                if trace is not None:
+                    trace.note(rpc__response__status_code=error.code().name)
+                raise _translate(error, self._url) from None
+            if trace is not None:
+                trace.note(rpc__response__status_code="OK")
         return reply
 
 
