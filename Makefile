@@ -8,6 +8,8 @@ NOTEBOOK := notebooks/01_remote_class.ipynb
 DESCRIPTORS := avlab/_pb/executor.binpb
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
+# What tests install into environments.
+export AVLAB_WHEELS := $(abspath $(VENV)/wheels)
 # Tests and notebooks find the real video here, wherever they run.
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
@@ -25,7 +27,7 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
 
-test: lint $(VIDEO) $(VENV)/.kernels programs image ## lint and run all tests
+test: lint $(VIDEO) $(VENV)/.kernels $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests
 	@echo "· tests"
 	@docker/engine.sh $(BIN)/python -m pytest -q
 
@@ -94,6 +96,11 @@ $(VENV)/.kernels: $(VENV)/.dev Makefile
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "· peers for the benchmark"
 	@$(PIP) -c constraints.txt -e '.[bench]'
+	@touch $@
+
+$(AVLAB_WHEELS)/.filled: tests/executor/wheelhouse.py pyproject.toml constraints.txt | $(VENV)/.dev
+	@echo "· wheels that tests install"
+	@$(BIN)/python tests/executor/wheelhouse.py $(@D)
 	@touch $@
 
 # What is needed besides Python, as command=Debian package: root gets it, others are told.

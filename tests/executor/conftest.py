@@ -8,9 +8,10 @@ import pytest
 
 import avlab
 
-LINKS = str(Path(__file__).parent.parent / "links")
-if LINKS not in sys.path:
-    sys.path.append(LINKS)  # what the tests run on the other bank, and how they serve it
+HERE = Path(__file__).parent
+for folder in (str(HERE), str(HERE.parent / "links")):
+    if folder not in sys.path:
+        sys.path.append(folder)  # what the tests run on the other bank, and how they serve it
 
 from serving import served  # noqa: E402  it lies there
 

@@ -107,7 +107,7 @@ class Build:
         )
         if held.uid:
             limits["nproc"] = policy.processes  # elsewhere the kernel counts all processes of the host's user
-            for each in (*folder.iterdir(), folder, cache):
+            for each in (folder, *folder.rglob("*"), cache):
                 os.chown(each, held.uid, held.uid)
         with _Running(held.command(visible().import_path, work.command), work.environment, policy.memory) as running:
             before = scratch.usage(str(cache), policy.disk)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "XDG_CONFIG_DIRS")
@@ -32,7 +34,7 @@ _UV_INDEXES = (
 
 
 def variables() -> dict[str, str]:
-    """The variables of this process that configure installers, proxies and certificates, and where their files lie."""
+    """The variables of this process that configure installers, proxies and certificates."""
     found = {
         name: value
         for name, value in os.environ.items()
@@ -40,7 +42,19 @@ def variables() -> dict[str, str]:
         or name.lower() in _PROXIES
         or (name.startswith(("PIP_", "UV_")) and not _OURS.fullmatch(name))
     }
-    return {**found, "XDG_CONFIG_HOME": _home()}
+    return found
+
+
+def copy_own(home: Path) -> dict[str, str]:
+    """Put the user's own configuration into another home folder, for an installer that is not that user: often it is a secret of hers.
+    Returns the variables that lead there. Raises OSError."""
+    for path, target in ((f"{_home()}/pip", ".config/pip"), (f"{_home()}/uv", ".config/uv"), ("~/.pip", ".pip")):
+        for name in ("pip.conf", "uv.toml"):
+            source = Path(path).expanduser() / name
+            if source.is_file():
+                (home / target).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, home / target / name)
+    return {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
 
 
 def for_uv(found: Mapping[str, str]) -> dict[str, str]:

@@ -69,10 +69,11 @@ def prepare(
     found = configuration.variables()
     found = configuration.for_uv(found) if uv else found
     command = _uv(uv, folder, interpreter, cache) if uv else _pip(folder, interpreter, cache)
+    command += ["--no-index"] if uv and "UV_NO_INDEX" in found else []  # a variable that uv itself does not read
     command += ["--only-binary", ":all:"] if mode == "wheels" else []
     command += ["--require-hashes"] if hashed else ["--constraint", str(folder / "constraints.txt")]
     command += ["--requirement", str(folder / "requirements.txt")]
-    own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PYTHONNOUSERSITE": "1"}
+    own = {**configuration.copy_own(folder / "home"), "TMPDIR": str(folder / "tmp"), "PYTHONNOUSERSITE": "1"}
     prefixes = (sys.prefix, sys.base_prefix, *interpreter.prefixes, os.path.dirname(interpreter.executable))
     readable = tuple(dict.fromkeys((*prefixes, *((uv,) if uv else ()), *configuration.local_paths(found))))
     return Installation(tuple(command), {**environment(), **found, **own}, readable)
