@@ -8,6 +8,8 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
+from avlab.core.errors import BundleError
+
 from . import options, reports
 from .cells import Cell
 from .home import Home, SourceHome
@@ -45,6 +47,9 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         __tracebackhide__ = "__ipython_bottom__"
         given = options.REMOTE.parse(line)
         base = Path.cwd()
+        for named in given.files:
+            if not (base / named).exists():
+                raise BundleError(f"%%remote --files {named}: there is no such file or folder in {base}")
         settings = {
             "on": options.url(given),
             "files": given.files,

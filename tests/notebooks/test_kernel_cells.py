@@ -216,6 +216,13 @@ def test_names_and_limits_reach_the_sessions(kernel):
     assert "make a new one" in dead.traceback
 
 
+def test_missing_data_files_are_named_when_the_cell_runs(kernel):
+    result = kernel.run("%%remote --files nothing.txt\ndef unsaid(): return 1")
+    assert result.error == "BundleError"
+    assert "nothing.txt" in result.traceback
+    assert kernel.value("'unsaid' in globals()") == "False"
+
+
 def test_data_files_travel(kernel):
     (kernel.folder / "words.txt").write_text("from a file")
     kernel.run("%%remote --files words.txt\ndef words(): return open('words.txt').read()", ok=True)
