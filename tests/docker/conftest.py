@@ -36,7 +36,7 @@ def docker(*words: str) -> str:
     return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def current_image() -> None:
     """The image holds this source: a test of an older one would say nothing."""
     paths = [(path.relative_to(folder.parent), path) for folder in PACKAGES for path in folder.rglob("*.py")]

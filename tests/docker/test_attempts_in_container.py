@@ -8,6 +8,8 @@ from avlab_executor.container.options import Options
 from conftest import ROOT
 from sandbox_attempts import ATTEMPTS
 
+pytestmark = pytest.mark.usefixtures("current_image")
+
 # Where a container answers before the tier does: its root is read-only, Docker lays /dev/null over /proc/keys, and where Docker
 # masks parts of /proc the namespaces tier can mount none.
 ELSEWISE = {

@@ -8,6 +8,8 @@ from conftest import up
 
 import avlab
 
+pytestmark = pytest.mark.usefixtures("current_image")
+
 
 @pytest.fixture(scope="module")
 def executor() -> Iterator[avlab.Executor]:

@@ -17,6 +17,8 @@ import avlab
 from avlab.cli import main
 from avlab.core.errors import ConfigError, ConnectError, TierUnavailable
 
+pytestmark = pytest.mark.usefixtures("current_image")
+
 NAME = f"life-{os.getpid()}"
 URL = f"docker:{NAME}"
 

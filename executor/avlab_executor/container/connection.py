@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from avlab.core.errors import ConfigError, ConnectError
-from avlab.core.message import Buffer, Bundle, ItemMessage, Message, Open
+from avlab.core.message import Buffer, Bundle, ItemMessage, Log, Message, Open
 from avlab.core.status import Status
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.link import Connection, Description, Link
@@ -50,6 +50,9 @@ class Contained:
         self.describe()
         return self._connection.status()
 
+    def prepare(self, request: Open) -> Iterator[Log]:
+        return self._connection.prepare(request)
+
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self.describe()  # before, not on failure: nothing is done twice
         return self._connection.open(request, blobs)
@@ -80,7 +83,7 @@ def through(door: Door, config: RemoteExecutorConfig) -> Connection:
         os.unlink(path)
 
 
-def connect(config: RemoteExecutorConfig) -> Contained:
+def connect(config: RemoteExecutorConfig) -> Connection:
     """Entry point ``docker`` of the group ``avlab.executors``."""
     if config.auth or config.tls:
         raise ConfigError("docker: takes no auth= and tls=: the container makes its own")

@@ -95,7 +95,9 @@ class Engine:
             container.reload()
             if container.status not in ("created", "running") or time.monotonic() > end:
                 break
-            time.sleep(_GLANCE_SECONDS)  # a log can be followed, but neither timed out nor left without leaking its socket
+            time.sleep(
+                _GLANCE_SECONDS
+            )  # a log can be followed, but neither timed out nor left without leaking its socket
         state = "has ended" if container.status != "running" else f"does not serve after {START_SECONDS:g} s"
         last = " / ".join(lines[-_LAST_LINES:]) or "nothing"
         raise ConnectError(f"the executor in container {container.name} {state}; it said: {last}")

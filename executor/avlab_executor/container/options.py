@@ -20,6 +20,8 @@ IDLE_SECONDS = 300.0
 """A container that a client has started ends after so long without a session."""
 LABEL = "avlab.executor"
 """Label with the options, by which containers are found and made again."""
+CACHE = "/var/cache/avlab"
+"""Inside: where environments with sessions' packages are kept, on a volume that outlives containers."""
 _USER = 10001
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,50}")
 
@@ -63,7 +65,7 @@ class Options:
     def command(self) -> list[str]:
         """What the image is told to do."""
         words = ["serve", "--host", "0.0.0.0", "--port", str(PORT), "--self-signed", FOLDER]
-        words += ["--sessions", str(self.sessions)]
+        words += ["--sessions", str(self.sessions), "--pip-policy", "wheels"]
         words += ["--min-tier", self.tier] if self.tier else []
         return words + (["--idle-exit", f"{self.idle:g}"] if self.idle is not None else [])
 
@@ -83,6 +85,7 @@ class Options:
                 "/tmp": "size=512m,mode=1777",
                 FOLDER: f"size=1m,mode=0700,uid={_USER},gid={_USER}",
             },
+            "volumes": {"avlab-environments": {"bind": CACHE, "mode": "rw"}},
             "mem_limit": size,
             "memswap_limit": size,
             "nano_cpus": int(self.cpus * 1e9),
