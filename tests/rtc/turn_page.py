@@ -10,9 +10,8 @@ import queue
 import sys
 import threading
 import time
-from pathlib import Path
 
-import avlab_kernel.live
+from avlab_kernel.live.widget import LiveView
 from pages import FLAGS, GOT, KEEP, NUMBER
 from playwright.sync_api import sync_playwright
 
@@ -20,7 +19,6 @@ from avlab.media.rtc.live import Live
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource
 
-VIEW = Path(avlab_kernel.live.__file__).with_name("view.js")
 PAGE = """<!doctype html><div id="root" style="width: 640px"></div><script type="module">
 import view from "./view.js";
 let heard = () => {};
@@ -48,7 +46,7 @@ def main() -> None:
             page = chromium.new_page()
             page.add_init_script(KEEP)
             page.expose_function("toKernel", live.receive)
-            files = {"/": ("text/html", PAGE), "/view.js": ("text/javascript", VIEW.read_text())}
+            files = {"/": ("text/html", PAGE), "/view.js": ("text/javascript", LiveView._esm)}
 
             def serve(route, request) -> None:
                 kind, body = files.get(request.url.removeprefix("http://localhost"), ("text/plain", ""))

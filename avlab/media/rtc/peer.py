@@ -12,6 +12,7 @@ from aiortc.sdp import candidate_from_sdp
 from avlab.core.errors import ConfigError, ConnectError, MediaError
 from avlab.media.rtc.policy import MAX_CANDIDATES, clean, servers, usable, with_bitrate
 from avlab.media.rtc.relay import Choice, choose, stun_of
+from avlab.media.rtc.round_trip import answer_round_trips, negotiate_round_trips
 from avlab.media.rtc.tap import negotiate_repair
 from avlab.media.rtc.turn import IceServers, current
 
@@ -39,6 +40,7 @@ class Peer:
         if not callable(ice_servers):
             servers(ice_servers)
         negotiate_repair()
+        negotiate_round_trips()
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))  # without a list, aiortc asks a public one
         self._servers = ice_servers
         self._relays: Choice | None = None
@@ -187,6 +189,7 @@ class Peer:
         relay = self._relays.relay
         options = {**stun_of(given), **(relay.options if relay is not None else {})}
         for transport in self._transports():
+            answer_round_trips(transport)
             agent = transport.transport._connection
             for name, value in options.items():  # what RTCIceGatherer itself would have given to its agent
                 setattr(agent, name, value)

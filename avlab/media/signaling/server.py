@@ -24,7 +24,7 @@ from avlab.media.signaling.rooms import Bounds, Member, Rooms
 MIN_SECRET = 16
 REFUSED = 4001  # close code: what was sent is not accepted; the reason says why
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
-_PAGE = {"": "index.html", "join.js": "join.js", "room.js": "room.js", "line.js": "line.js", "style.css": "style.css"}
+_PAGE = {"": "index.html"} | {name: name for name in ("join.js", "room.js", "line.js", "repair.js", "style.css")}
 _KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

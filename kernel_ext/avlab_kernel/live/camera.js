@@ -225,7 +225,7 @@ class Connection {
       if (peer.connectionState === "disconnected") this.wait = setTimeout(() => this.fail("The connection broke"), 2000);
       view.draw();
     };
-    await peer.setLocalDescription(await peer.createOffer());
+    await offer(peer); // see repair.js
     await Promise.race([
       new Promise((done) => (peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && done())),
       new Promise((done) => setTimeout(done, 150)),

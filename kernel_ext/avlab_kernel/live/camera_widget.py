@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .widget import LiveView
+from .widget import LiveView, module
 
 _HERE = Path(__file__).parent
 
@@ -12,5 +12,5 @@ _HERE = Path(__file__).parent
 class CaptureView(LiveView):
     """Start button, device menu, level and own picture of a camera, microphone or screen. Nothing of it is kept in the notebook."""
 
-    _esm = (_HERE / "camera.js").read_text(encoding="utf-8")
+    _esm = module("camera.js")
     _css = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("view.css", "camera.css"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, overload
 
 import traitlets
@@ -21,9 +20,8 @@ from avlab.media.sources.test import RATE, TestSource
 
 from .glass import GlassToGlass, Painted, reckon
 from .preview import Preview
-from .widget import LiveView
+from .widget import LiveView, module
 
-_HERE = Path(__file__).parent
 _OVERHEAD = 30.0  # seconds that finding a path and comparing clocks may take besides the measurement
 _LONGEST = 600.0  # seconds
 _TWO_CELLS = (
@@ -175,7 +173,7 @@ class Measurement:
 class MeasuredView(LiveView):
     """A live view that reads back what it shows. ``plan``: seconds and path."""
 
-    _esm = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("probe.js", "view.js"))
+    _esm = module("probe.js", "view.js")
     plan = traitlets.Dict().tag(sync=True)
 
 

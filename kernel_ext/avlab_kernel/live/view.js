@@ -223,7 +223,7 @@ class Direct {
       view.ui.video.requestVideoFrameCallback(seen);
     };
     view.ui.video.requestVideoFrameCallback(seen);
-    await connection.setLocalDescription(await connection.createOffer());
+    await offer(connection); // see repair.js
     await Promise.race([
       new Promise((done) => (connection.onicegatheringstatechange = () => connection.iceGatheringState === "complete" && done())),
       new Promise((done) => setTimeout(done, 150)),

@@ -9,16 +9,24 @@ from typing import Any
 import anywidget
 import traitlets
 
+from avlab.media import signaling
+
 from .routing import unbind
 
 Receive = Callable[[Mapping[str, Any]], None]
 _HERE = Path(__file__).parent
+_REPAIR = Path(signaling.__file__).parent / "page" / "repair.js"
+
+
+def module(*names: str) -> str:
+    """The text of one ESM module made of files of this folder, and of what the page of `avlab signal` shares with them."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in (_REPAIR, *(_HERE / name for name in names)))
 
 
 class LiveView(anywidget.AnyWidget):
     """Shows a live stream. ``poster``: a data URL of a picture, shown where nothing is live, as in a saved notebook."""
 
-    _esm = (_HERE / "view.js").read_text(encoding="utf-8")
+    _esm = module("view.js")
     _css = (_HERE / "view.css").read_text(encoding="utf-8")
     poster = traitlets.Unicode("").tag(sync=True)
 

@@ -1,4 +1,6 @@
 // The way to one script in the room: one peer connection, replaced by another when nothing comes for 5 s.
+import { offer } from "./repair.js";
+
 const BEAT = 500, STALLED = 2000, LOST = 5000, CONNECTING = 15000; // ms
 
 export class Line {
@@ -30,7 +32,7 @@ export class Line {
       if (candidate) this.signal({ kind: "candidate", generation, candidate: candidate.toJSON() });
     };
     pc.onconnectionstatechange = () => this.state(pc, former);
-    await pc.setLocalDescription();
+    await offer(pc);
     this.signal({ kind: "offer", role: this.role, generation, sdp: pc.localDescription.sdp });
   }
 
