@@ -71,6 +71,11 @@ class Handle:
         """The figures of the open session, or None."""
         return self._session.statistics() if self.is_open else None
 
+    @property
+    def label(self) -> str:
+        """The open session's name in the tables of its executor."""
+        return str(self._session.label) if self.is_open else ""
+
     def session(self) -> Any:
         """The session, opened if this is the first use. Raises SessionError when it is over."""
         with self._lock:

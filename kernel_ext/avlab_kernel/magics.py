@@ -13,6 +13,7 @@ from avlab.core.errors import BundleError
 from . import options, reports
 from .cells import Cell
 from .home import Home, SourceHome
+from .live_table import LiveTable
 from .proxy import original_of
 from .sessions import Desk
 
@@ -73,7 +74,7 @@ class AvlabMagics(Magics):  # type: ignore[misc]
         """Executors and sessions of this notebook.
 
         %avlab connect URL [NAME=VALUE…]   use this executor from now on, for example grpc://host:port
-        %avlab status                      executors and open sessions
+        %avlab status                      open sessions, drawn again every second while there are any
         %avlab doctor                      isolation tiers that are possible, with reasons, and versions
         %avlab logs [LINES]                recent output of the workers
         %avlab stop [NAME]                 end the sessions of that name, or all sessions and executors
@@ -86,7 +87,13 @@ class AvlabMagics(Magics):  # type: ignore[misc]
                 executor = self.desk.connect(given.url, **options.pairs(given.options))
                 print(f"connected to {executor.url}")  # noqa: T201
             case "status", []:
-                return reports.status(self.desk)
+                table = LiveTable(
+                    reports.status(self.desk),
+                    lambda: reports.status(self.desk, reports.figures_of(self.desk)),
+                    self.desk.sessions,
+                )
+                self.desk.watch(table)
+                return table
             case "doctor", []:
                 return reports.doctor(self.desk)
             case "logs", [] | [_] as words:

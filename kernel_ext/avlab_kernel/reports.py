@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import html
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 
-from avlab.core.errors import ConfigError
+from avlab.core.errors import AvlabError, ConfigError
 from avlab.core.message import WIRE_VERSION
+from avlab.core.status import SessionStatus
+from avlab.core.units import size
 from avlab.media.rtc.report import live_media
+from avlab.remote.failure import scrubbed
 
 from .sessions import Desk
 
+MOST = 400
+"""Characters of one cell."""
 
 class Table:
-    """Rows under headings: text in a terminal, a table in a notebook. Every cell is escaped."""
+    """Rows under headings: text in a terminal, a table in a notebook. Every cell is bounded and escaped."""
 
     def __init__(self, headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-        self._rows = [[str(v) for v in row] for row in rows]
+        self._rows = [[" ".join(scrubbed(str(v), MOST).split()) for v in row] for row in rows]
         self._headings, self._empty = list(headings), empty
 
     def __repr__(self) -> str:
@@ -36,28 +42,29 @@ class Table:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def status(desk: Desk) -> Table:
-    """Open sessions of the notebook: where, how isolated, how busy."""
+def status(desk: Desk, figures: Mapping[str, SessionStatus] | None = None) -> Table:
+    """Open sessions of the notebook: where, how isolated, how busy; with what their executors say of them (see `figures_of`)."""
     rows = []
     for handle in desk.sessions():
-        figures = handle.statistics
-        if figures is not None:
-            where = handle.home.on or desk.url
-            rows.append(
-                (
-                    handle.name,
-                    where,
-                    figures.tier,
-                    figures.inputs,
-                    figures.bytes_sent,
-                    figures.bytes_received,
-                    f"{handle.age:.0f} s",
-                )
-            )
-    headings = ("session", "executor", "tier", "inputs", "bytes sent", "bytes received", "age")
+        own = handle.statistics
+        if own is not None:
+            far = (figures or {}).get(handle.label)
+            sent, back, age = size(own.bytes_sent), size(own.bytes_received), f"{handle.age:.0f} s"
+            use = (size(far.memory), f"{far.cpu_seconds:.1f} s") if far else ("", "")
+            rows.append((handle.name, handle.home.on or desk.url, own.tier, own.inputs, sent, back, *use, age))
+    headings = ("session", "executor", "tier", "inputs", "sent", "received", "memory", "CPU", "age")
     return Table(
         headings, rows, f"no open sessions; executor: {desk.url}" + ("" if desk.connected() else " (not started)")
     )
+
+
+def figures_of(desk: Desk) -> dict[str, SessionStatus]:
+    """What the executors in use say of their sessions, by the sessions' labels. One that does not answer says nothing."""
+    found: dict[str, SessionStatus] = {}
+    for executor in desk.connected().values():
+        with suppress(AvlabError):
+            found |= {each.session: each for each in executor.status().sessions}
+    return found
 
 
 def doctor(desk: Desk) -> Table:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from avlab.remote.client import Executor
 from avlab.remote.connect import connect
@@ -14,6 +14,12 @@ from avlab.remote.imports import LoadedModules
 
 from .display import Outputs
 from .handle import Handle
+
+
+class Closable(Protocol):
+    """What is at work until it is closed."""
+
+    def close(self) -> None: ...
 
 
 class Desk:
@@ -34,6 +40,7 @@ class Desk:
         self._unreferenced: deque[Handle] = deque()
         self._wake = threading.Lock()
         self._closer: threading.Thread | None = None
+        self._watching: Closable | None = None
 
     def connect(self, url: str, **config: Any) -> Executor:
         """Make ``url`` the default executor and connect to it. Raises what ``avlab.connect`` raises; then nothing changes."""
@@ -70,12 +77,19 @@ class Desk:
             handles = list(self._handles)
         return [handle for handle in handles if handle.is_open]
 
+    def watch(self, table: Closable | None) -> None:
+        """This table is drawn again and again now, instead of the one before it."""
+        before, self._watching = self._watching, table
+        if before is not None:
+            before.close()
+
     def stop(self, name: str | None = None) -> int:
         """Close the sessions called ``name``, or all sessions and executors; returns how many sessions were closed."""
         mine = [handle for handle in self.sessions() if name in (None, handle.name)]
         for handle in mine:
             handle.close("it was stopped by %avlab stop")
         if name is None:
+            self.watch(None)
             with self._lock:
                 executors, self._executors = list(self._executors.values()), {}
                 closer, self._closer = self._closer, None

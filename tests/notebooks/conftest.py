@@ -88,6 +88,17 @@ class Kernel:
         """The text of the cell's last expression; the cell must not fail."""
         return self.run(code, ok=True).result
 
+    def status(self) -> str:
+        """What ``%avlab status`` shows first."""
+        return self.run("%avlab status", ok=True).data[0]["text/plain"]
+
+    def next_update(self) -> dict[str, str]:
+        """What is drawn next in the place of a display, while no cell runs."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["msg_type"] == "update_display_data":
+                return message["content"]["data"]
+
     def kill(self) -> None:
         """SIGKILL: nothing in the kernel runs any more."""
         psutil.Process(self.pid).kill()

@@ -1,5 +1,7 @@
 """``%%remote`` in a real kernel: definitions, output, errors, options."""
 
+import re
+
 import pytest
 
 CELL = """%%remote {options}
@@ -195,7 +197,7 @@ def test_explain_shows_what_would_be_sent_and_opens_nothing(kernel):
     assert "helper.py" in text
     assert "Edges:" in text
     assert "where:" in text
-    assert "not started" in kernel.value("%avlab status")
+    assert "not started" in kernel.status()
 
 
 def test_an_unchanged_cell_runs_again_quickly(kernel):
@@ -210,7 +212,7 @@ def test_names_and_limits_reach_the_sessions(kernel):
     )
     result = kernel.run("sleepy()")
     assert result.error == "LimitExceeded"
-    assert "limited" not in kernel.value("%avlab status")
+    assert "limited" not in kernel.status()
     dead = kernel.run("sleepy()")
     assert dead.error == "SessionError"
     assert "make a new one" in dead.traceback
@@ -260,9 +262,9 @@ def test_async_use(kernel):
 
 def test_reports(kernel):
     kernel.run("edges = Edges()\nedges.noise()", ok=True)
-    status = kernel.run("%avlab status", ok=True)
-    assert "Edges" in status.result
-    assert "<table>" in status.data[0]["text/html"]
+    status = kernel.run("%avlab status", ok=True).data[0]
+    assert "Edges" in status["text/plain"]
+    assert "<table>" in status["text/html"]
     doctor = kernel.value("%avlab doctor")
     assert "namespaces" in doctor
     assert "libx264" in doctor
@@ -270,3 +272,21 @@ def test_reports(kernel):
     assert "Edges │ out" in kernel.run("%avlab logs", ok=True).text()
     assert "stopped 1 session" in kernel.run("%avlab stop Edges", ok=True).text()
     assert "connected to local:" in kernel.run("%avlab connect local:", ok=True).text()
+
+
+def test_the_status_is_drawn_again_until_its_sessions_are_closed(kernel):
+    kernel.run("%avlab stop", ok=True)
+    kernel.run("%%remote\ndef twice(x): return 2 * x\ntwice(1)", ok=True)
+    kernel.run("twice(1)", ok=True)
+    assert "twice" in kernel.status()
+    shown = kernel.next_update()
+    assert re.search(r" \d+\.\d s  +\d+ s", shown["text/plain"])  # CPU time, which the executor tells, and age
+    assert "<td>twice</td>" in shown["text/html"]
+    kernel.run("for x in range(5): twice(x)", ok=True)
+    while " 6 " not in shown["text/plain"]:
+        shown = kernel.next_update()
+    kernel.run("%avlab stop twice", ok=True)
+    while "no open sessions" not in shown["text/plain"]:
+        shown = kernel.next_update()
+    kernel.run("import threading, time\ntime.sleep(1.5)", ok=True)
+    assert "avlab-status" not in kernel.value("[t.name for t in threading.enumerate()]")

@@ -110,9 +110,9 @@ def test_running_a_cell_again_replaces_the_class(kernel):
 
 def test_an_unreferenced_object_frees_its_worker(kernel, until):
     kernel.run("work.process(1)\nothers = [Work() for _ in range(3)]\nfor o in others: o.process(1)", ok=True)
-    assert kernel.value("%avlab status").count("Work") == 4
+    assert kernel.status().count("Work") == 4
     kernel.run("del o, others\nimport gc\nn = gc.collect()", ok=True)
-    assert until(lambda: kernel.value("%avlab status").count("Work") == 1, 10)
+    assert until(lambda: kernel.status().count("Work") == 1, 10)
 
 
 def test_stop_ends_all_workers(kernel, until):

@@ -28,7 +28,7 @@ def test_on_a_server(kernel, url):
     kernel.run(CELL.format(options=f"--on {url}"), ok=True)
     result = kernel.run("far = Far(n=3)\nfar.process(2)", ok=True)
     assert result.parts == [("stdout", "far 2\n"), ("result", "6")]
-    assert url in kernel.value("%avlab status")
+    assert url in kernel.status()
     failed = kernel.run("far.fail()")
     assert failed.error == "ZeroDivisionError"
     assert "def fail(self): 1 / 0" in failed.traceback
@@ -46,4 +46,4 @@ def test_no_server_is_told_at_once(kernel):
     result = kernel.run("%avlab connect grpc://127.0.0.1:9 timeout=1")
     assert result.error == "ConnectError"
     assert "grpc://127.0.0.1:9" in result.traceback
-    assert "local:" in kernel.value("%avlab status")
+    assert "local:" in kernel.status()
