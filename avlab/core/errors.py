@@ -78,6 +78,15 @@ class SessionClosed(SessionError):
     """The session was closed, by the caller or by its own end."""
 
 
+class SessionLost(SessionError):
+    """The connection to the executor was lost for longer than the session's grace, or the executor does not have the session any
+    more (it was restarted)."""
+
+
+class PoisonItem(SessionError):
+    """The workers that were given this item died one after the other; ``first_undelivered`` is its number."""
+
+
 class WorkerDied(SessionError):
     """The session's process is gone. ``reason``: oom, signal, cpu, wall, seccomp, output or exit."""
 

@@ -38,6 +38,7 @@ class SignalKind(enum.IntEnum):
     CANCEL = 0
     INTERRUPT = 1
     SET = 2
+    KILL = 3
 
 
 @dataclass(slots=True)
@@ -77,18 +78,21 @@ class Bundle:
 
 @dataclass(slots=True)
 class Open:
-    """Begin a session. ``limits``: names of avlab.remote.limits.Limits to numbers; ``window``: outputs under way."""
+    """Begin a session. ``limits``: names of avlab.remote.limits.Limits to numbers; ``window``: outputs under way; ``grace``:
+    seconds for which it outlives its connection."""
 
     bundle: Bundle
     limits: Mapping[str, int | float] = field(default_factory=dict)
     tier: str = ""
     window: int = 16
     session: str = ""
+    grace: float = 0.0
 
 
 @dataclass(slots=True)
 class Opened:
-    """The session stands. ``window``: inputs that may be under way; ``consumes``: type names ``process`` takes."""
+    """The session stands. ``window``: inputs that may be under way; ``consumes``: type names ``process`` takes;
+    ``restores``: the object has ``snapshot`` and ``restore``."""
 
     session: str = ""
     tier: str = ""
@@ -97,6 +101,7 @@ class Opened:
     stateless: bool = False
     epoch: int = 0
     has_process: bool = False
+    restores: bool = False
 
 
 @dataclass(slots=True)
@@ -179,7 +184,8 @@ class Credit:
 
 @dataclass(slots=True)
 class Signal:
-    """CANCEL the inputs of these numbers; INTERRUPT user code that runs for them (none: any); SET parameters (JSON in ``data``)."""
+    """CANCEL the inputs of these numbers; INTERRUPT user code that runs for them (none: any); SET parameters (JSON in
+    ``data``); KILL the worker."""
 
     kind: SignalKind
     inputs: Sequence[int] = ()
@@ -203,6 +209,8 @@ class End:
 
 @dataclass(slots=True)
 class Resume:
+    """The caller goes on with a session on a new connection; it has ``received`` messages of the executor."""
+
     session: str
     epoch: int = 0
     received: int = 0
@@ -210,7 +218,16 @@ class Resume:
 
 @dataclass(slots=True)
 class Resumed:
+    """The executor goes on too; it has ``received`` messages of the caller."""
+
     epoch: int = 0
+    received: int = 0
+
+
+@dataclass(slots=True)
+class Receipt:
+    """This many messages of the other side have arrived and need not be kept."""
+
     received: int = 0
 
 
@@ -224,4 +241,4 @@ class Blob:
     size: int = 0
 
 
-Message = Open | Opened | ItemMessage | Credit | Signal | Log | End | Failure | Resume | Resumed | Blob
+Message = Open | Opened | ItemMessage | Credit | Signal | Log | End | Failure | Resume | Resumed | Blob | Receipt

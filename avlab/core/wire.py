@@ -33,6 +33,7 @@ from avlab.core.message import (
     Mode,
     Open,
     Opened,
+    Receipt,
     Resume,
     Resumed,
     Signal,
@@ -61,6 +62,7 @@ _FIELDS: dict[type, tuple[int, Any]] = {
     Resume: (9, pb.Resume),
     Resumed: (10, pb.Resumed),
     Blob: (11, pb.Blob),
+    Receipt: (12, pb.Receipt),
 }
 _CLASSES = {number: (cls, proto) for cls, (number, proto) in _FIELDS.items()}
 _MODES = tuple(Mode)
@@ -326,7 +328,7 @@ def _plain(message: Any, without: Sequence[str] = ()) -> dict[str, Any]:
 def _from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
     if cls is Open:
         limits = {field.name: value for field, value in proto.limits.ListFields()}
-        return Open(_bundle(proto.bundle), limits, proto.tier, proto.window, proto.session)
+        return Open(_bundle(proto.bundle), limits, proto.tier, proto.window, proto.session, proto.grace)
     values = {f.name: getattr(proto, f.name) for f in fields(cls) if f.name != "data"}
     if cls is Opened:
         values["consumes"] = list(proto.consumes)

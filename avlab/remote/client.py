@@ -129,7 +129,9 @@ class Executor:
             manifest, blobs = packed.manifest, packed.blobs
         manifest = bundle.needing(manifest, settings.pip, settings.python)
         name = target if isinstance(target, str) else getattr(target, "__name__", "") or type(target).__name__
-        request = Open(manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id())
+        request = Open(
+            manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id(), self.config.grace
+        )
         return request, blobs, manifest.name if isinstance(target, bundle.Packed) else name, classes
 
     async def aopen(self, target: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Session:

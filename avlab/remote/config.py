@@ -13,6 +13,8 @@ from avlab.remote.limits import Limits
 from avlab.remote.requirements import check_minor, normal
 
 DEFAULT_PORT = 7411
+MAX_GRACE = 600
+"""Longest that an executor keeps a session whose caller is out of reach, in seconds."""
 _LATER = {"ray": "the Ray backend"}
 
 
@@ -41,6 +43,7 @@ class RemoteExecutorConfig:
     auth: bearer token. tls: True for the system's authorities, a path to a PEM file of authorities, or a `TLS` (also as a
     mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback.
     limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect.
+    grace: seconds that a session outlives its connection (gRPC only; 0: it ends with it).
     pip: requirements such as "scipy>=1.14", which the executor installs into an environment for the session. python: the minor
     version of Python that the session shall run with, such as "3.12".
     Raises ConfigError.
@@ -56,6 +59,7 @@ class RemoteExecutorConfig:
     pip: Sequence[str] = ()
     python: str = ""
     timeout: float = 10.0
+    grace: float = 30.0
 
     def __post_init__(self) -> None:
         if isinstance(self.limits, Mapping):
@@ -80,6 +84,8 @@ class RemoteExecutorConfig:
             raise ConfigError(f"port {self.port!r} is not a number between 1 and 65535")
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e6:
             raise ConfigError(f"timeout={self.timeout!r} is not a number of seconds between 0 and 10**6")
+        if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not 0 <= self.grace <= MAX_GRACE:
+            raise ConfigError(f"grace={self.grace!r} is not a number of seconds between 0 and {MAX_GRACE}")
         check_token(self.auth or "")
 
     @classmethod

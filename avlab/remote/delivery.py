@@ -1,10 +1,9 @@
-"""Delivery: sequence numbers, credits, acknowledgement, replay and epochs. Sans-IO; both banks of every link use it.
+"""Delivery: sequence numbers, credits and acknowledgement. Sans-IO; both banks of every link use it.
 
 The caller numbers inputs from 1. The host numbers outputs twice: (input, k, last) says what an output belongs to, and an
 ordinal over the whole session says in which order outputs were made. Acknowledgements and credits are cumulative numbers,
-so repeating one does no harm. After a cut the caller raises the epoch and says how far it has received; the host fences
-older epochs, says how far it has received, and each sends again what the other lacks. What arrives twice is recognised by
-its number and dropped: every output is delivered once, in order.
+so repeating one does no harm. What arrives twice is recognised by its number and dropped: every output is delivered once, in
+order. What a cut of the connection has lost is sent again below, by `avlab.remote.replay`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 from avlab.core.errors import LinkError
-from avlab.core.message import MAX_ITEM, Credit, ItemMessage, Resume, Resumed
+from avlab.core.message import MAX_ITEM, ItemMessage
 
 IN_FLIGHT = 12 << 20
 """Payload bytes of inputs that may be under way: more would fall out of the processor's cache before it is read again."""
@@ -21,20 +20,15 @@ MAX_IN_FLIGHT = 1024
 
 
 class CallerBank:
-    """The caller's half of one session.
+    """The caller's half of one session. ``window``: outputs that may be unacknowledged."""
 
-    ``window``: outputs that may be unacknowledged. ``retain``: keep inputs for replay until their last output is
-    acknowledged (links that can resume).
-    """
-
-    def __init__(self, session: str = "", *, window: int = 16, retain: bool = False) -> None:
-        self.session, self.window, self._retain = session, window, retain
-        self.epoch = 0
+    def __init__(self, *, window: int = 16) -> None:
+        self.window = window
         self.sent = self.granted = 0
         self.received = self.acked = 0
         self._current = 1  # the input whose outputs come now
         self._ahead: set[int] = set()  # delivered before an earlier ordinal was
-        self._unfinished: OrderedDict[int, ItemMessage | None] = OrderedDict()
+        self._unfinished: OrderedDict[int, None] = OrderedDict()
         self._last: deque[tuple[int, int]] = deque()  # (ordinal of a last output, its input)
 
     @property
@@ -56,7 +50,7 @@ class CallerBank:
         """Give an input the next number. It also carries the acknowledgement so far."""
         self.sent += 1
         message.input, message.acked = self.sent, self.acked
-        self._unfinished[self.sent] = message if self._retain else None
+        self._unfinished[self.sent] = None
         return message
 
     def withdraw(self, message: ItemMessage) -> None:
@@ -101,39 +95,20 @@ class CallerBank:
         while self._last and self._last[0][0] <= self.acked:
             self._unfinished.pop(self._last.popleft()[1], None)
 
-    def resume(self) -> Resume:
-        """The first message on a new link after a cut."""
-        self.epoch += 1
-        return Resume(self.session, self.epoch, self.received)
-
-    def resumed(self, answer: Resumed) -> list[Credit | ItemMessage]:
-        """What to send again: the acknowledgement, then inputs. Raises LinkError for an impossible answer."""
-        if answer.epoch != self.epoch:
-            raise LinkError(f"the executor resumed epoch {answer.epoch} instead of {self.epoch}")
-        if answer.received > self.sent:
-            raise LinkError(f"the executor has input {answer.received}, which was never sent")
-        again = [m for n, m in self._unfinished.items() if n > answer.received]
-        if any(message is None for message in again):
-            raise LinkError("inputs were lost with the link and not kept: this session cannot be resumed")
-        return [Credit(self.acked), *(message for message in again if message is not None)]
-
 
 class HostBank:
     """The executor's half of one session.
 
     ``window``: outputs that may be unacknowledged, given by the caller. ``inputs``: inputs that may be under way.
-    ``retain``: keep outputs for replay until they are acknowledged.
     """
 
-    def __init__(self, session: str = "", *, window: int = 16, inputs: int = 16, retain: bool = False) -> None:
-        self.session, self.window, self._inputs, self._retain = session, max(1, window), max(1, inputs), retain
-        self.epoch = 0
+    def __init__(self, *, window: int = 16, inputs: int = 16) -> None:
+        self.window, self._inputs = max(1, window), max(1, inputs)
         self.received = self.finished = 0
         self.ordinal = self.acked = 0
         self._k = 0
         self._under_way: deque[tuple[int, int]] = deque()  # ordinal and payload bytes of outputs
         self._bytes = 0
-        self._replay: deque[ItemMessage] = deque()
 
     @property
     def granted(self) -> int:
@@ -166,8 +141,6 @@ class HostBank:
             self.acked = ordinal
             while self._under_way and self._under_way[0][0] <= ordinal:
                 self._bytes -= self._under_way.popleft()[1]
-            while self._replay and self._replay[0].ordinal <= ordinal:
-                self._replay.popleft()
 
     def output(self, message: ItemMessage, last: bool) -> ItemMessage:
         """Number an output of the oldest unfinished input; ``last`` finishes that input and grants another."""
@@ -180,8 +153,6 @@ class HostBank:
         message.granted = self.granted
         self._under_way.append((self.ordinal, message.nbytes))
         self._bytes += message.nbytes
-        if self._retain:
-            self._replay.append(message)
         return message
 
     def withdraw(self, message: ItemMessage) -> None:
@@ -191,23 +162,3 @@ class HostBank:
         self._k = message.k - 1
         if message.last:
             self.finished -= 1
-        if self._retain:
-            self._replay.pop()
-
-    def resume(self, request: Resume) -> tuple[Resumed, list[ItemMessage]]:
-        """The answer and the outputs to send again.
-
-        Raises LinkError for a stale epoch, another session, and outputs that were never made or are kept no more.
-        """
-        if request.session != self.session:
-            raise LinkError("the session to resume is not this one")
-        if request.epoch <= self.epoch:
-            raise LinkError(
-                f"epoch {request.epoch} is fenced by epoch {self.epoch}: a newer connection has the session"
-            )
-        if not self._retain:
-            raise LinkError("outputs are not kept on this link: the session cannot be resumed")
-        if not self.acked <= request.received <= self.ordinal:
-            raise LinkError(f"output {request.received} is not one that can be resumed after")
-        self.epoch = request.epoch
-        return Resumed(self.epoch, self.received), [m for m in self._replay if m.ordinal > request.received]

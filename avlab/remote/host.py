@@ -69,7 +69,8 @@ class Host:
     ) -> None:
         self._link, self._target, self._values = link, target, values
         self._clock, self._own, self._settle = clock, own, settle
-        self._bank = HostBank(request.session, window=request.window, inputs=INPUTS)
+        self._session = request.session
+        self._bank = HostBank(window=request.window, inputs=INPUTS)
         self._waiting: deque[tuple[ItemMessage, int]] = deque()
         self._cancelled: set[int] = set()
         self._interrupted: set[int] = set()
@@ -87,7 +88,7 @@ class Host:
         if self._is_node:
             open_node(self._target, self._await)
         return Opened(
-            session=self._bank.session,
+            session=self._session,
             window=INPUTS,
             consumes=[f"{t.__module__}.{t.__qualname__}" for t in types],
             stateless=bool(getattr(self._target, "stateless", False)),

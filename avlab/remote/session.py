@@ -60,7 +60,7 @@ class Session:
         self.name, self.on_log = name, on_log
         self._meter = Meter(clock)
         self._stamped = tuple(f"{name}.{hop}" for hop in ("sent", "received", "started", "finished", "arrived"))
-        bank = CallerBank(opened.session, window=WINDOW)
+        bank = CallerBank(window=WINDOW)
         bank.granted = opened.window
         self._caller = Caller(link, bank, self, clock)
         self._kill = kill or link.close

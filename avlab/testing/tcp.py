@@ -218,7 +218,7 @@ class TcpRelay:
         return f"<TcpRelay {self._address} → {self._target}{state}>"
 
     def _ring(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # full of rings, or closed
             self._bell.send(b".")
 
     def _break(self) -> None:

@@ -6,6 +6,7 @@ The socket needs no certificate and no token, so an orchestrator's probe needs n
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,24 +15,24 @@ import grpc
 from avlab.core.errors import ConfigError, ConnectError
 
 _METHOD = "grpc.health.v1.Health"
-_SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"  # grpc.health.v1.HealthCheckResponse
 
 
-def handlers() -> grpc.GenericRpcHandler:
-    """The health service."""
-    check = grpc.unary_unary_rpc_method_handler(lambda request, context: _SERVING)
+def handlers(serves: Callable[[], bool]) -> grpc.GenericRpcHandler:
+    """The health service. ``serves``: whether new sessions are taken."""
+    check = grpc.unary_unary_rpc_method_handler(lambda request, context: _SERVING if serves() else _NOT_SERVING)
     return grpc.method_handlers_generic_handler(_METHOD, {"Check": check})
 
 
 class HealthSocket:
     """Health answers at ``path`` until closed. A context manager; raises ConfigError if the socket cannot be made."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, serves: Callable[[], bool]) -> None:
         self._path = path
         path.unlink(missing_ok=True)  # of a server that was killed
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="avlab-health")
         self._grpc = grpc.server(self._threads)
-        self._grpc.add_generic_rpc_handlers((handlers(),))
+        self._grpc.add_generic_rpc_handlers((handlers(serves),))
         try:
             self._grpc.add_insecure_port(f"unix:{path}")
             os.chmod(path, 0o600)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Self
 
 from avlab.core.errors import AvlabError, CodecError, LinkClosed
-from avlab.core.message import Log, Open
+from avlab.core.message import Open
 from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
 from avlab_executor.accounts import Caller
-from avlab_executor.relay import encoded, refusal, relay
+from avlab_executor.relay import relay
 from avlab_executor.service import STREAMS, Service
-from avlab_executor.worker_link import WorkerLink
+from avlab_executor.session import Session, encoded, refusal
 
 OPEN_SECONDS = 10.0
 """How long a channel may say nothing before its first message: each holds one thread."""
@@ -69,13 +69,11 @@ class PeerExecutor:
                 self._threads.pop(threading.current_thread(), None)
 
     def _stream(self, channel: MessageChannel, method: str) -> None:
-        def start(request: Open) -> WorkerLink:
-            return self._service.start(request, STREAMS[method], self._caller)
+        def start(request: Open) -> Session:
+            request.grace = 0.0  # these links do not resume
+            return self._service.session(request, STREAMS[method], self._caller)
 
-        def prepare(request: Open) -> Iterator[Log]:
-            return self._service.prepare(request, self._caller)
-
-        for data in relay(_requests(channel), prepare, start):
+        for data in relay(_requests(channel), start):
             channel.send(data)
 
     def _reply(self, channel: MessageChannel, method: str) -> bytes:

@@ -1,18 +1,14 @@
-"""The relay between one caller's message stream and one worker. It reads headers; payloads pass undecoded."""
+"""The relay between one caller's message stream and one session. It reads headers; payloads pass undecoded."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from avlab.core.arriving import whole
-from avlab.core.errors import AvlabError, CodecError, LinkClosed, SessionError
-from avlab.core.message import Bundle, Credit, End, Failure, ItemMessage, Log, Message, Open, Signal
-from avlab.core.wire import decode_batch, encode
-from avlab_executor.worker_link import WorkerLink
-
-MAX_BATCH = 1 << 20
-_FROM_CALLER = (ItemMessage, Credit, Signal, End)
+from avlab.core.errors import AvlabError, CodecError, LinkClosed
+from avlab.core.message import Bundle, Message, Open, Receipt, Resume
+from avlab.core.wire import decode_batch
+from avlab_executor.session import Session, encoded, refusal
 
 
 def names_of(bundle: Bundle) -> list[str]:
@@ -23,85 +19,65 @@ def names_of(bundle: Bundle) -> list[str]:
 
 
 def relay(
-    requests: Iterator[bytes], prepare: Callable[[Open], Iterator[Log]], start: Callable[[Open], WorkerLink]
+    requests: Iterator[bytes],
+    start: Callable[[Open], Session],
+    find: Callable[[Resume], Session] | None = None,
+    hang_up: Callable[[], None] = lambda: None,
 ) -> Iterator[bytes]:
-    """Serve one stream: its first message opens a worker, then messages pass both ways until either side ends.
+    """Serve one stream: its first message opens a session (or resumes one that ``find`` finds), then messages pass both ways
+    until either side ends.
 
-    ``prepare`` gives the progress of what must be ready before ``start``. What goes wrong is told as a Failure. The worker has ended when this ends.
+    What goes wrong is told as a Failure. When this ends, the session has ended or its grace has begun.
     """
-    link: WorkerLink | None = None
+    session: Session | None = None
+    epoch, position, greeting = 0, 0, b""
     try:
         try:
             messages = decode_batch(next(requests, b""))
             first = next(messages, None)
-            if not isinstance(first, Open):
-                raise CodecError("the first message of a stream must be Open")
-            for line in prepare(first):
-                yield encoded(line)
-            link = start(first)
+            if isinstance(first, Open):
+                session = start(first)
+                epoch = session.attach(hang_up)
+            elif isinstance(first, Resume) and find is not None:
+                found = find(first)
+                answer = found.resume(first, hang_up)
+                session, epoch, position, greeting = found, answer.epoch, first.received, encoded(answer)
+            else:
+                raise CodecError("the first message of a stream must be Open or Resume")
         except AvlabError as error:
             yield encoded(refusal(error))
             return
-        feeder = threading.Thread(target=_feed, args=(messages, requests, link), name="avlab-relay", daemon=True)
+        feeder = threading.Thread(
+            target=_feed, args=(messages, requests, session, epoch), name="avlab-relay", daemon=True
+        )
         feeder.start()
-        yield from _outputs(link)
+        if greeting:
+            yield greeting
+        yield from session.outputs(epoch, position)
     finally:
-        if link is not None:
-            link.close()
+        if session is not None:
+            session.detach(epoch)
 
 
-def _feed(first: Iterable[Message], requests: Iterator[bytes], link: WorkerLink) -> None:
-    """Caller → worker. When the caller goes, however it goes, so does the worker."""
+def _feed(first: Iterable[Message], requests: Iterator[bytes], session: Session, epoch: int) -> None:
+    """Caller → worker, until the caller has no more to say: on purpose or because the connection broke."""
     try:
-        for message in first:
-            _pass(message, link)
+        _pass(first, session, epoch, 0)
         for data in requests:
-            for message in decode_batch(data):
-                _pass(message, link)
+            _pass(decode_batch(data), session, epoch, len(data))
     except LinkClosed:
-        return  # the worker is gone; the other direction says why
+        return  # the worker is gone, or another connection has it; the other direction says what to do
     except AvlabError as error:
-        link.kill_saying("exit", f"the caller's messages are malformed: {error}")
+        session.kill_saying("exit", f"the caller's messages are malformed: {error}")
     except Exception:  # noqa: BLE001  the transport's own ways of saying that the caller is gone
-        link.kill()
+        session.silent(epoch)
     else:
-        link.kill()
+        session.silent(epoch)
 
 
-def _pass(message: Message, link: WorkerLink) -> None:
-    if not isinstance(message, _FROM_CALLER):
-        raise CodecError(f"a {type(message).__name__} from a caller")
-    if isinstance(message, ItemMessage) and message.slot is not None:
-        raise CodecError("a place in shared memory from elsewhere")
-    link.send(message)
-
-
-def _outputs(link: WorkerLink) -> Iterator[bytes]:
-    try:
-        while True:
-            batch = [encoded(link.recv())]
-            size = len(batch[0])
-            while size < MAX_BATCH and (message := link.arrived()) is not None:
-                batch.append(encoded(message))
-                size += len(batch[-1])
-            yield batch[0] if len(batch) == 1 else b"".join(batch)
-    except SessionError as error:
-        yield encoded(refusal(error))
-    except AvlabError as error:
-        yield encoded(Failure(message=f"the worker's messages are malformed: {error}", reason="exit"))
-
-
-def encoded(message: Message) -> bytes:
-    """The message as bytes of its own; its place in shared memory is free again."""
-    if isinstance(message, ItemMessage) and message.release is not None:
-        message.buffers = [whole(buffer) for buffer in message.buffers]
-    data = b"".join(encode(message))
-    if isinstance(message, ItemMessage) and message.release is not None:
-        message.buffers = ()
-        message.release()
-    return data
-
-
-def refusal(error: AvlabError) -> Failure:
-    """An avlab error as a Failure that the caller raises again as the same class."""
-    return Failure(kind=type(error).__name__, message=str(error), reason=getattr(error, "reason", ""))
+def _pass(messages: Iterable[Message], session: Session, epoch: int, size: int) -> None:
+    for message in messages:
+        if isinstance(message, Receipt):
+            session.receipt(message.received)
+        else:
+            session.take(message, epoch, size)

@@ -55,7 +55,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM, SIGINT or long idleness. Raises ConfigError, TierUnavailable."""
+    """Serve until SIGTERM (open sessions may go on for a while), SIGINT (they may not) or long idleness.
+
+    Raises ConfigError, TierUnavailable.
+    """
     from avlab_executor.exporting import export_traces
     from avlab_executor.health import HealthSocket  # loads grpc
     from avlab_executor.idle import until_idle
@@ -67,14 +70,21 @@ def run(options: argparse.Namespace) -> int:
     logs.configure(values["log_format"], values["log_level"], audited=guarded or values["audit"])
     for name in settings.unknown():
         _log.warning("the variable %s is no setting: it is ignored", name)
-    done = threading.Event()
+    done, drained = threading.Event(), values["drain"]
+
+    def end(number: int, *_: object) -> None:
+        nonlocal drained
+        if number == signal.SIGINT:
+            drained = 0.0
+        done.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, end)
     with contextlib.ExitStack() as stack:
         stack.callback(export_traces())
         server = stack.enter_context(Server(config))
         if values["health_socket"]:
-            stack.enter_context(HealthSocket(values["health_socket"]))
+            stack.enter_context(HealthSocket(values["health_socket"], server.serves))
         scheme = "grpcs" if config.certificate else "grpc"
         print(f"serving {scheme}://{config.host}:{server.port}, isolation tier {server.tier}", flush=True)
         if values["idle_exit"] is None:
@@ -82,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         elif until_idle(server.used, done.wait, values["idle_exit"]):
             print(f"no session for {values['idle_exit']:g} s", file=sys.stderr, flush=True)
         print("ending", file=sys.stderr, flush=True)
+        server.drain(drained)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from avlab.core.errors import AvlabError, CodecError, ConfigError, ItemTooLarge, LinkClosed
-from avlab.core.message import BundleKind, ItemMessage, Log, Open
+from avlab.core.message import BundleKind, ItemMessage, Open, Resume
 from avlab.core.wire import MAX_MESSAGE, decode_batch
 from avlab.remote.config import check_token
 from avlab.remote.link import one_item
@@ -22,8 +22,9 @@ from avlab_executor.accounts import Caller
 from avlab_executor.auth import Auth
 from avlab_executor.calls import Calls
 from avlab_executor.environments.policy import OFF, Policy
-from avlab_executor.relay import encoded, refusal, relay
+from avlab_executor.relay import relay
 from avlab_executor.service import STREAMS, Service
+from avlab_executor.session import Session, encoded, refusal
 from avlab_executor.tenants import DEFAULT, Tenant, check_tenants
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS = 10.0
 """How long a stream may say nothing before its Open: each holds one of the server's threads."""
-_SERVER_OPTIONS = (*OPTIONS, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0))
+_SERVER_OPTIONS = (
+    *OPTIONS,
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ class Server:
             # gRPC holds one thread per stream for its whole life; the rest are for short calls.
             self._threads = ThreadPoolExecutor(config.sessions + 8, thread_name_prefix="avlab-serve")
             self._grpc = grpc.server(self._threads, options=_SERVER_OPTIONS)
-            self._grpc.add_generic_rpc_handlers((self._handlers(), health.handlers()))
+            self._grpc.add_generic_rpc_handlers((self._handlers(), health.handlers(self.serves)))
             self.port = self._bind()
             self._grpc.start()
         except BaseException:
@@ -178,12 +184,16 @@ class Server:
             silent.daemon = True
             silent.start()
 
-            def prepare(request: Open) -> Iterator[Log]:
+            def start(request: Open) -> Session:
                 silent.cancel()
-                return self._service.prepare(request, caller)
+                return self._service.session(request, kinds, caller)
+
+            def find(request: Resume) -> Session:
+                silent.cancel()
+                return self._service.find(request, caller)
 
             try:
-                yield from relay(requests, prepare, lambda request: self._service.start(request, kinds, caller))
+                yield from relay(requests, start, find, context.cancel)
             finally:
                 silent.cancel()
 
@@ -225,9 +235,18 @@ class Server:
         """Until the server is closed."""
         self._grpc.wait_for_termination()
 
+    def serves(self) -> bool:
+        """Whether it takes new sessions."""
+        return not self._service.draining
+
+    def drain(self, seconds: float) -> None:
+        """Take no more sessions and say so to health checks; wait up to ``seconds`` for those that are open."""
+        self._service.drain(seconds)
+
     def close(self, grace: float = 1.0) -> None:
         """Take no more sessions, end those that are left after ``grace`` seconds, free everything. Idempotent."""
-        self._grpc.stop(grace).wait()
+        self.drain(grace)
+        self._grpc.stop(0).wait()
         if self.metrics is not None:
             self.metrics.close()
             self.metrics = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import asdict
 
 from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, TierUnavailable
-from avlab.core.message import Blob, BundleKind, Log, Open
+from avlab.core.message import Blob, BundleKind, Log, Open, Resume
 from avlab.core.status import encode_description, encode_status, label
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_names
 from avlab.remote import tracing
@@ -18,9 +18,11 @@ from avlab_executor.embedded import Embedded
 from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.relay import names_of
 from avlab_executor.sandbox.tiers import TierReport
+from avlab_executor.session import Beginning, Session, Sessions
 from avlab_executor.tenants import Tenant, check_tenants
 from avlab_executor.worker_link import WorkerLink
 
+_TOLD_SECONDS = 2.0  # for callers to hear that the executor has ended their sessions
 STREAMS = {"StreamObject": (BundleKind.OBJECT, BundleKind.SOURCE), "StreamNode": (BundleKind.NODE,)}
 """The kinds of bundles that each streaming method takes."""
 
@@ -51,8 +53,9 @@ class Service:
         self._embedded = Embedded(
             minimum=minimum, warm=warm, environments=environments, removed=self._forget_environment
         )
+        self._named = Sessions()
         self._free = threading.Semaphore(sessions)
-        self._used = False
+        self._used = self._draining = False
         self._closing = threading.Event()
         self._bookkeeper: threading.Thread | None = None
         try:
@@ -68,7 +71,7 @@ class Service:
             self._bookkeeper = threading.Thread(target=self._keep_books, name="avlab-accounts", daemon=True)
             self._bookkeeper.start()
 
-    def prepare(self, request: Open, caller: Caller) -> Iterator[Log]:
+    def prepare(self, request: Open, caller: Caller) -> Generator[Log, None, None]:
         """What must be ready before `start`, an environment; gives its progress. Raises EnvironmentFailed, Denied, ConfigError."""
         try:
             yield from self._embedded.prepare(request, caller.account)
@@ -105,6 +108,8 @@ class Service:
         return link
 
     def _start(self, request: Open, kinds: Collection[BundleKind], account: Account) -> WorkerLink:
+        if self._draining:
+            raise Denied("this executor is about to end and takes no more sessions: connect to another, or again later")
         if request.bundle.kind not in kinds:
             raise CodecError(f"a bundle of kind {request.bundle.kind.name} does not belong to this RPC")
         if request.tier == "process" and not self._allow_process:
@@ -140,6 +145,15 @@ class Service:
         used, self._used = self._used or self._embedded.sessions > 0, False
         return used
 
+    def session(self, request: Open, kinds: Collection[BundleKind], caller: Caller) -> Session:
+        """A session for a caller's Open, which the same tenant may resume. Raises Denied for a name that is short or taken."""
+        begin = Beginning(self.prepare(request, caller), lambda: self.start(request, kinds, caller))
+        return self._named.start(request, caller.account.tenant.name, begin)
+
+    def find(self, request: Resume, caller: Caller) -> Session:
+        """The tenant's session that a Resume names. Raises SessionLost."""
+        return self._named.find(request, caller.account.tenant.name)
+
     def deny(self, caller: Caller, what: str, error: AvlabError) -> None:
         """Put a refusal into the books and the audit trail."""
         caller.account.denied(error)
@@ -171,11 +185,26 @@ class Service:
         account = caller.account
         return encode_status(self._embedded.status(account, self.accounts if account.tenant.operator else ()))
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more sessions."""
+        return self._draining
+
+    def drain(self, seconds: float) -> None:
+        """Take no more sessions; wait so long for those that are open, then tell their callers that the executor has ended them."""
+        self._draining = True
+        if not self._named.wait_until_none(seconds):
+            for session in self._named.all():
+                session.kill_saying("stopped", "the executor was stopped")
+            self._named.wait_until_none(_TOLD_SECONDS)
+
     def close(self) -> None:
         """End all workers. Idempotent."""
         self._closing.set()
         if self._bookkeeper is not None:
             self._bookkeeper.join()
+        for session in self._named.all():
+            session.close()
         self._embedded.close()
 
     def _keep_books(self) -> None:

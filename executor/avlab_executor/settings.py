@@ -195,6 +195,9 @@ SETTINGS = (
         meta="PATH",
         env="AVLAB_HEALTH_SOCKET",
     ),
+    Setting(
+        "drain", SECONDS, OPERATION, "after SIGTERM, how long open sessions may go on; new ones are refused", 8.0, "SECONDS"
+    ),
     Setting("idle_exit", SECONDS, OPERATION, "end after that long without a session", meta="SECONDS"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

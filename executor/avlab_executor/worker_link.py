@@ -33,8 +33,6 @@ class WorkerLink:
     raises WorkerDied or LimitExceeded with the true reason.
     """
 
-    resumable = False
-
     def __init__(self, worker: WorkerProcess, clock: Clock = monotonic) -> None:
         self._worker, self._clock = worker, clock
         self._closing: list[Callable[[], None]] = []

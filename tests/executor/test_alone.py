@@ -95,10 +95,10 @@ def test_health_is_answered_at_a_socket_for_the_owner_alone(tmp_path, capsys, mo
 def test_a_health_socket_takes_the_place_of_one_that_a_killed_server_left(tmp_path) -> None:
     path = tmp_path / "health"
     path.touch()
-    with HealthSocket(path):
+    with HealthSocket(path, lambda: True):
         check(path)
     with pytest.raises(ConfigError, match="--health-socket"):
-        HealthSocket(tmp_path / "missing" / "health")
+        HealthSocket(tmp_path / "missing" / "health", lambda: True)
 
 
 def test_idleness_is_a_span_without_any_use() -> None:

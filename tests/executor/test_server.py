@@ -432,7 +432,7 @@ CLIENT = """
 import sys, threading
 sys.path.append(sys.argv[2])
 import avlab, remote_objects
-executor = avlab.connect(sys.argv[1])
+executor = avlab.connect(sys.argv[1], grace=0.5)
 if sys.argv[3] == "execute":
     print("ready", flush=True)
     executor.execute(remote_objects.Callee(), "spin")
@@ -458,7 +458,7 @@ def test_a_client_that_is_killed_frees_its_worker(executor, server, how) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_and_its_workers_in_time(number) -> None:
-    with served() as (url, process), avlab.connect(url) as executor:
+    with served("--drain", "0.5") as (url, process), avlab.connect(url) as executor:
         session = executor.open(Callee(), on_log=lambda log: None)
         workers = children(process.pid)
         assert len(workers) >= 2
@@ -479,12 +479,29 @@ def test_a_signal_ends_the_server_and_its_workers_in_time(number) -> None:
         assert process.returncode == 0
         thread.join(10)
         assert answers[0].first_undelivered == 1
+        assert answers[0].reason == "stopped"
         assert until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
         session.close()
 
 
+def test_sigterm_lets_sessions_finish_and_takes_no_new_ones() -> None:
+    with served("--drain", "60") as (url, process), avlab.connect(url) as executor:
+        with executor.open(far.Double()) as session:
+            results = session.stream(iter(range(100)))
+            assert next(results) == 0
+            process.send_signal(signal.SIGTERM)
+            with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
+                assert until(lambda: channel.unary_unary(HEALTH)(b"", timeout=10) == b"\x08\x02")
+            with pytest.raises(avlab.Denied, match="no more sessions"):
+                executor.open(far.Double())
+            assert list(results) == [2 * n for n in range(1, 100)]
+            assert process.poll() is None
+        process.wait(20)  # the last session is closed: not a minute
+        assert process.returncode == 0
+
+
 def test_a_server_that_is_killed_is_noticed(tmp_path) -> None:
-    with served() as (url, process), avlab.connect(url, timeout=2) as executor:
+    with served() as (url, process), avlab.connect(url, timeout=2, grace=1) as executor:
         session = executor.open(Callee())
         assert session.call("add", 1) == 2
         workers = children(process.pid)

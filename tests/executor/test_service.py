@@ -296,7 +296,7 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen, str]]:
 
 
 def test_a_killed_service_leaves_no_worker() -> None:
-    with serving("--warm", "1") as (process, url), avlab.connect(url) as executor:
+    with serving("--warm", "1") as (process, url), avlab.connect(url, grace=1) as executor:
         session = executor.open(Far())
         thread = busy(session, "spin")
         family = psutil.Process(process.pid).children(recursive=True)

@@ -21,6 +21,7 @@ from avlab.core.message import (
     Mode,
     Open,
     Opened,
+    Receipt,
     Resume,
     Resumed,
     Signal,
@@ -52,8 +53,8 @@ def every_kind() -> dict[str, Message]:
     output.track, output.seq, output.stamps = "video/0", 12, (-1, 0, 1 << 60)
     shared = ItemMessage(input=8, codec="bytes", buffers=(bytes(4096),), slot=Slot(3, 8192, 4096, (4096,)))
     return {
-        "open": Open(bundle, limits, "locked", 4, "s-1"),
-        "opened": Opened("s-1", "locked", 8, ["ndarray", "VideoFrame"], True, 2, True),
+        "open": Open(bundle, limits, "locked", 4, "s-1", 2.5),
+        "opened": Opened("s-1", "locked", 8, ["ndarray", "VideoFrame"], True, 2, True, True),
         "item call": call,
         "item output": output,
         "item flush": ItemMessage(input=9, mode=Mode.FLUSH),
@@ -67,6 +68,7 @@ def every_kind() -> dict[str, Message]:
         "failure": failure,
         "resume": Resume("s-1", 3, 9),
         "resumed": Resumed(3, 7),
+        "receipt": Receipt(300),
         "blob": Blob("ee" * 4, b"content", 1 << 33, 1 << 34),
     }
 

@@ -90,7 +90,7 @@ def test_payload_may_come_before_the_kind() -> None:
         b"\x3a\x00\x02\x00",
         b"\x3a\x00\x22\x00",  # two kinds
         b"\x3a\x00\x3a\x00",
-        b"\x62\x00",  # kind 12
+        b"\x6a\x00",  # kind 13
         b"\x82\x01\x00",  # kind 16
         b"\x3a\x80",  # a length that ends nowhere
         b"\x3a" + b"\x80" * 11 + b"\x00",

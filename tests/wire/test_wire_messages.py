@@ -379,7 +379,7 @@ def raw(payload: bytes = b"", **fields: object) -> bytes:
         (b"\x0a\x04\x2a\x02\x08\x09", "Signal"),
         (b"\x0a\x00", "kind of message 0"),
         (b"\x0a\x02\x7a\x00", "kind of message 0"),
-        (b"\x0a\x02\x62\x00", "kind of message 12"),
+        (b"\x0a\x02\x6a\x00", "kind of message 13"),
         (b"\x0a\x04\x3a\x00\x3a\x00", "two kinds"),
         (b"\x0a\x02\x38\x00", "where a field of a message should begin"),
         (b"\x12\x00", "where a message should begin"),

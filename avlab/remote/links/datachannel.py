@@ -66,8 +66,6 @@ class Carrier(Protocol):
 class ChannelLink:
     """One session on one channel."""
 
-    resumable = False
-
     def __init__(self, channel: MessageChannel) -> None:
         self._channel = channel
         self._arrived: deque[Message] = deque()

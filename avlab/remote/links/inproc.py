@@ -45,8 +45,6 @@ CAPACITY = 64
 class InprocLink:
     """One end of a pair of bounded channels that carry encoded batches."""
 
-    resumable = False
-
     def __init__(self, outgoing: Sender[bytes], incoming: Receiver[bytes], back: Sender[bytes]) -> None:
         self._outgoing, self._incoming, self._back = outgoing, incoming, back
 

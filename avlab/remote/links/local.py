@@ -34,8 +34,6 @@ class LocalLink:
     for): the other side may be unable to read before that.
     """
 
-    resumable = False
-
     def __init__(self, sock: socket.socket, memory: Memory, *, alone: bool = False) -> None:
         self._socket, self._memory = sock, memory
         self._decoder = Decoder()
