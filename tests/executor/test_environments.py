@@ -35,7 +35,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_wheel(
         folder,
         "more_nodes",
-        files={"more_nodes.py": NODE, "more_nodes-1.0.dist-info/entry_points.txt": "[avlab.nodes]\nDoubling = more_nodes:Doubling\n"},
+        files={
+            "more_nodes.py": NODE,
+            "more_nodes-1.0.dist-info/entry_points.txt": "[avlab.nodes]\nDoubling = more_nodes:Doubling\n",
+        },
     )
     make_wheel(folder, "needy", requires=["no-such-package>=3"])
     make_source(folder, "unbuilt", "raise SystemExit('this code must not run')\n")
@@ -283,4 +286,3 @@ def test_from_the_ordinary_registry_or_why_not(tmp_path, monkeypatch):
             return
         with session:
             assert session.call("module", "six")[0] == "1.16.0"
-

@@ -23,7 +23,10 @@ FOLDER = Path(os.environ.get("AVLAB_WHEELS") or Path(__file__).parents[2] / ".ve
 
 def another_python() -> Path | None:
     """The newest other Python that avlab supports, on PATH or installed by pyenv; None if this is the only one."""
-    folders = [*os.get_exec_path(), *map(str, Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin"))]
+    folders = [
+        *os.get_exec_path(),
+        *map(str, Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")),
+    ]
     found: dict[int, Path] = {}
     for folder in map(Path, folders):
         for path in folder.glob("python3.*") if folder.is_dir() else ():
@@ -34,14 +37,29 @@ def another_python() -> Path | None:
 
 
 def _works(path: Path) -> bool:
-    asked = subprocess.run([path, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True)
-    return asked.stdout.strip() == path.name.removeprefix("python")  # pyenv's shims answer for versions that are not chosen
+    asked = subprocess.run(
+        [path, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+    )
+    return asked.stdout.strip() == path.name.removeprefix(
+        "python"
+    )  # pyenv's shims answer for versions that are not chosen
 
 
 def fill(folder: Path) -> None:
     """Download what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-qq", "--only-binary", ":all:", "-d", str(folder)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "download",
+        "-qq",
+        "--only-binary",
+        ":all:",
+        "-d",
+        str(folder),
+    ]
     subprocess.run([*pip, "--no-deps", *PINNED], check=True)
     other = another_python()
     if other is not None:
@@ -56,8 +74,14 @@ def make_wheel(
 ) -> Path:
     """A wheel with these files, by their paths in site-packages."""
     info = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(f"Requires-Dist: {r}\n" for r in requires)
-    contents = {**files, f"{info}/METADATA": metadata, f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
+        f"Requires-Dist: {r}\n" for r in requires
+    )
+    contents = {
+        **files,
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
     record = ""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

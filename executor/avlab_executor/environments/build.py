@@ -91,33 +91,27 @@ class Build:
 
         ``tier``: how the installer is confined. ``cache``: where downloads are kept.
         """
-        mode = self.spec.mode
-        if mode == "any":
-            if tier == PROCESS:
-                raise EnvironmentFailed(
-                    "packages are built from source only where a tier confines their code: use wheels"
-                )
-            cache = folder / "cache"  # their code can write there
+        builds = self.spec.mode == "any"
+        if builds and tier == PROCESS:
+            raise EnvironmentFailed("packages are built from source only where a tier confines their code: use wheels")
+        cache = folder / "cache" if builds else cache  # code of packages can write there
         for each in (folder / "tmp", folder / "home", folder / installer.SITE, cache):
             each.mkdir(parents=True, exist_ok=True)
-        work = installer.prepare(folder, self.spec.interpreter, self.spec.requirements, mode, cache)
-        limits = {"as": policy.memory + _ADDRESSES, "cpu": int(policy.seconds), "fsize": policy.disk, "nofile": 4096}
-        held = Confinement(
-            tier, work.readable, (str(folder), str(cache)), limits, not landlock_missing(), mode == "any"
-        )
+        work = installer.prepare(folder, self.spec.interpreter, self.spec.requirements, self.spec.mode, cache)
+        limits = {"as": policy.memory + _ADDRESSES, "fsize": policy.disk, "nofile": 4096}
+        writable = (str(folder),) if builds else (str(folder), str(cache))
+        held = Confinement(tier, work.readable, writable, limits, not landlock_missing(), builds)
         if held.uid:
             limits["nproc"] = policy.processes  # elsewhere the kernel counts all processes of the host's user
             for each in (folder, *folder.rglob("*"), cache):
                 os.chown(each, held.uid, held.uid)
+
+        def used() -> int:
+            return sum(scratch.usage(each, 1 << 62) for each in writable)
+
+        before = used()
         with _Running(held.command(visible().import_path, work.command), work.environment, policy.memory) as running:
-            before = scratch.usage(str(cache), policy.disk)
-            kept = cache if cache.parent != folder else None
-
-            def used() -> int:
-                extra = scratch.usage(str(kept), 1 << 62) - before if kept else 0
-                return scratch.usage(str(folder), policy.disk) + max(0, extra)
-
-            why = self._watch(running, policy, used, clock)
+            why = self._watch(running, policy, lambda: used() - before, clock)
             code = running.end()
             if running.out_of_memory():
                 why = f"it used more than {size(policy.memory)} of memory"
