@@ -20,6 +20,7 @@ from avlab.remote.files import collect
 from avlab.remote.finder import Finder, is_installed
 from avlab.remote.imports import Walk, decode
 from avlab.remote.manifest import check_files, check_versions, cloudpickle_version, python_version
+from avlab.remote.requirements import normal
 
 __all__ = ["MAX_CAPTURE", "Construct", "Packed", "check_versions", "needing", "pack", "pack_node", "pack_source"]
 
@@ -107,7 +108,7 @@ def pack(
 def needing(manifest: Bundle, pip: Sequence[str], python: str) -> Bundle:
     """The manifest with what its session needs of the executor: requirements and a minor version of Python ("" for none).
 
-    Raises VersionMismatch for an object that was pickled by another Python than ``python``.
+    Raises ConfigError for requirements that are none, VersionMismatch for an object that was pickled by another Python than ``python``.
     """
     if python and manifest.kind is BundleKind.OBJECT and python != python_version():
         raise VersionMismatch(
@@ -116,7 +117,7 @@ def needing(manifest: Bundle, pip: Sequence[str], python: str) -> Bundle:
         )
     if not pip and not python:
         return manifest
-    return replace(manifest, requirements=tuple(pip), python=python or manifest.python)
+    return replace(manifest, requirements=tuple(map(str, normal(pip))), python=python or manifest.python)
 
 
 def pack_node(name: str, config: Mapping[str, Any]) -> Packed:

@@ -70,8 +70,7 @@ class Executor:
         request, blobs, name, classes = self._request(target, config, limits)
         classes = {**classes, **{class_name(cls): cls for cls in types}}
         log = on_log or print_log
-        for line in self._connection.prepare(request):
-            log(line)
+        self._prepare(request, log)
         link = self._connection.open(request, blobs)
         try:
             opened = _opened(link.recv, log)
@@ -93,8 +92,7 @@ class Executor:
         codec, meta, buffers = values.encode((args, {}))
         item = ItemMessage(input=1, mode=Mode.CALL, method=method, codec=codec, meta=meta, buffers=buffers, packed=True)
         log = on_log or print_log
-        for line in self._connection.prepare(request):
-            log(line)
+        self._prepare(request, log)
         for message in self._connection.execute(request, blobs, item):
             if isinstance(message, Log):
                 log(message)
@@ -133,6 +131,11 @@ class Executor:
             manifest, settings.limits.given(), settings.tier or "", WINDOW, new_session_id(), self.config.grace
         )
         return request, blobs, manifest.name if isinstance(target, bundle.Packed) else name, classes
+
+    def _prepare(self, request: Open, log: OnLog) -> None:
+        for line in self._connection.prepare(request):
+            if line.data:
+                log(line)
 
     async def aopen(self, target: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Session:
         """`open` for async code."""
@@ -190,5 +193,5 @@ def _opened(recv: Callable[[], object], log: OnLog) -> Opened:
             return message
         if isinstance(message, Failure):
             raise restore(message)
-        if isinstance(message, Log):
+        if isinstance(message, Log) and (message.data or message.dropped):  # an empty one says that it goes on
             log(message)

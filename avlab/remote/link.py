@@ -77,8 +77,8 @@ class Connection(Protocol):
         """What this caller's tenant has in use there. Raises ConnectError, and Denied from executors that do not tell."""
 
     def prepare(self, request: Open) -> Iterator[Log]:
-        """Make ready on this side what `open` needs first and what takes long, an environment; gives its progress. Leaving early
-        gives it up. Raises EnvironmentFailed, Denied, ConfigError."""
+        """Make ready on this side what `open` needs first and what takes long, an environment; gives its progress, an empty Log now
+        and then. Leaving early gives it up. Raises EnvironmentFailed, Denied, ConfigError."""
 
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         """A link on which the session's `Opened` (or a Failure) is the next message.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from avlab.core.node import node
 from avlab.remote.arguments import dataclasses_of
-from avlab.remote.bundle import Packed, pack, pack_source
+from avlab.remote.bundle import Packed, needing, pack, pack_source
 from avlab.remote.construct import Construct
 from avlab.remote.session import Session
 
@@ -62,6 +62,12 @@ class Home:
             originals=original_of,
             missing_ok="pip" in self.limits,
         )
+
+    def explain(self, target: object) -> str:
+        """What would be sent, and what the executor would install, for an object of this cell."""
+        packed = self.pack(target)
+        needed = needing(packed.manifest, self.limits.get("pip", ()), self.limits.get("python", ""))
+        return replace(packed, manifest=needed).explain()
 
     def instance(self, original: type, arguments: Arguments, settings: bool) -> object:
         """What makes an instance over there. ``settings``: the keyword arguments are attributes to set."""

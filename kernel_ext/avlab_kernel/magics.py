@@ -67,7 +67,7 @@ class AvlabMagics(Magics):  # type: ignore[misc]
             cell.run()
         if given.explain:
             for name, proxy in cell.defined.items():
-                print(f"{name}:\n{cell.home.pack(original_of(proxy)).explain()}\n")  # noqa: T201
+                print(f"{name}:\n{cell.home.explain(original_of(proxy))}\n")  # noqa: T201
 
     @line_magic  # type: ignore[untyped-decorator]
     def avlab(self, line: str) -> object:
