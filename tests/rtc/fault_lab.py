@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from pages import FLAGS, chromium
+from pages import FAKE_DEVICES, FLAGS, chromium
 from playwright.sync_api import sync_playwright
 from telling_sound import RATE, Heard, middle, second, wrapped
 
@@ -120,9 +120,9 @@ class Remote(avlab.WebRTCManager):
 
 
 class Lab:
-    """A signalling server and a browser."""
+    """A signalling server and a browser, with flags of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *flags: str) -> None:
         program = chromium()
         with ExitStack() as stack:
             self.runtime = MediaRuntime()
@@ -130,7 +130,7 @@ class Lab:
             stack.callback(self.runtime.close)
             self.server = stack.enter_context(SignalServer(SignalConfig(port=0), runtime=self.runtime))
             playwright = stack.enter_context(sync_playwright())
-            self.browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *AWAKE])
+            self.browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *AWAKE, *FAKE_DEVICES, *flags])
             stack.callback(self.browser.close)
             self._stack = stack.pop_all()
 
@@ -198,7 +198,7 @@ def viewed(lab: Lab, *, seed: int = 1):
         yield view, relay
 
 
-def phase(view: View, relay: PeerRelay, faults: dict[str, float], seconds: float) -> tuple[float, float]:
+def phase(view, relay: PeerRelay, faults: dict[str, float], seconds: float) -> tuple[float, float]:
     """Other faults for a while; from when to when they are to be judged."""
     relay.change(**faults)
     view.wait(SETTLE)
@@ -207,7 +207,7 @@ def phase(view: View, relay: PeerRelay, faults: dict[str, float], seconds: float
     return begin, time.monotonic()
 
 
-def outage(view: View, relay: PeerRelay, seconds: float, after: float) -> float:
+def outage(view, relay: PeerRelay, seconds: float, after: float) -> float:
     """Nothing passes for a while, then everything does; when it was healed."""
     relay.change()
     relay.cut()

@@ -1,0 +1,151 @@
+"""Chromium as a camera behind a network with faults: what our receiver, or aiortc alone, makes of it.
+
+The camera's pictures carry their numbers, its sound tells its time; both repeat, and begin at different times: how far sound and
+picture are apart cannot be told this way.
+"""
+
+import asyncio
+import threading
+import time
+import wave
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from aiortc.mediastreams import MediaStreamError
+from fault_lab import FPS, SIZE, Detour, Lab, Record
+from telling_sound import RATE, Heard, second
+
+import avlab
+from avlab.media.rtc.receive import Receiver
+from avlab.media.sources.test import read_frame_number
+from avlab.testing.between import PeerRelay
+
+LOOP = 4  # seconds after which the camera begins anew
+OURS, STOCK = "avlab", "aiortc"
+# The page's own script would shape the sound; `offer` is what all our pages use, aiortc alone gets the browser's own.
+CALL = """async (ours) => {
+  const sound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: sound });
+  const pc = (window.pc = new RTCPeerConnection({ iceServers: [] }));
+  for (const track of stream.getTracks()) pc.addTrack(track, stream);
+  if (ours) await (await import("/repair.js")).offer(pc);
+  else await pc.setLocalDescription();
+  return pc.localDescription.sdp;
+}"""
+HEARD = "async (sdp) => await window.pc.setRemoteDescription({ type: 'answer', sdp })"
+
+
+def devices(folder: Path) -> list[str]:
+    """Chromium's flags for a camera and a microphone with known content."""
+    picture, sound = folder / "numbers.y4m", folder / "telling.wav"
+    with picture.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F{FPS}:1 Ip A1:1 C420jpeg\n".encode())
+        for item in avlab.TestSource(size=SIZE, rate=FPS, audio=False, duration=LOOP).items():
+            file.write(b"FRAME\n" + item.value.to_ndarray().tobytes())
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.tile(second(), LOOP).tobytes())
+    return [f"--use-file-for-fake-video-capture={picture}", f"--use-file-for-fake-audio-capture={sound}"]
+
+
+class Camera:
+    """What comes from a page's camera: (when, seconds in the stream, frame) of each track."""
+
+    def __init__(self, lab: Lab, relay: PeerRelay, receiver: str) -> None:
+        self.seen: dict[str, list[tuple[float, float, object]]] = {"video": [], "audio": []}
+        self.enough = threading.Event()
+        self._lab, self._relay, self._ours = lab, relay, receiver == OURS
+        self._tasks: list[asyncio.Task] = []
+        self.page = lab.page()
+        self.page.goto(lab.server.url)
+        self.offer = self.page.evaluate(CALL, self._ours)
+        self.page.evaluate(HEARD, lab.runtime.run(self._answer(self.offer)))
+
+    async def _answer(self, sdp: str) -> str:
+        self._peer = Detour(loopback=True)
+        self._peer.relay = self._relay
+        self._receiver = Receiver(self._peer.connection) if self._ours else None
+        if not self._ours:
+            self._peer.connection.on("track", lambda track: self._begin(self._read(track)))
+        answer = await self._peer.answer(sdp)
+        if self._receiver is not None:
+            self._begin(self._take())
+        return answer
+
+    def _begin(self, work) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    def _note(self, kind: str, frame: object, at: float) -> None:
+        self.seen[kind].append((time.monotonic(), at, frame))
+        if len(self.seen["video"]) > FPS and len(self.seen["audio"]) > 50:
+            self.enough.set()
+
+    async def _take(self) -> None:
+        async for item in self._receiver.items():
+            self._note(item.track, item.value, item.time)
+
+    async def _read(self, track) -> None:
+        try:
+            while True:
+                frame = await track.recv()
+                self._note(track.kind, frame, float(frame.pts * frame.time_base))
+        except MediaStreamError:
+            return
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.page.wait_for_timeout(seconds * 1000)
+
+    def record(self) -> Record:
+        """So far. Pictures count when they are delivered; sound that did not come is silence in its place."""
+        pictures, whole = [], LOOP * FPS
+        for at, _, frame in list(self.seen["video"]):
+            try:
+                number = read_frame_number(frame)
+            except avlab.MediaError:  # damaged on the way
+                continue
+            began = pictures[0] if pictures else (at, number)
+            turns = round(((at - began[0]) * FPS - (number - began[1])) / whole)
+            pictures.append((at, number + turns * whole))
+        sound = list(self.seen["audio"])
+        first = sound[0][1]
+        samples = np.zeros(int((max(at for _, at, _ in sound) - first + 1) * RATE), np.float32)
+        for _, at, frame in sound:
+            block = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0] / 32768
+            begin = round((at - first) * RATE)
+            samples[begin : begin + len(block)] = block
+        late = float(np.median([when - at for when, at, _ in sound]))
+        return Record(pictures, Heard.of(samples, first + late))
+
+    def close(self) -> None:
+        """End the page and the connection."""
+        self.page.context.close()
+        self._lab.runtime.run(self._close())
+
+    async def _close(self) -> None:
+        if self._receiver is not None:
+            await self._receiver.close()
+        await self._peer.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@contextmanager
+def filmed(lab: Lab, receiver: str = OURS, *, seed: int = 1):
+    """A camera behind a network: the camera, the relay."""
+    with PeerRelay(seed=seed) as relay:
+        camera = Camera(lab, relay, receiver)
+        try:
+            for _ in range(200):
+                if camera.enough.is_set():
+                    break
+                camera.wait(0.1)
+            else:
+                raise AssertionError({kind: len(seen) for kind, seen in camera.seen.items()}, relay.statistics())
+            yield camera, relay
+        finally:
+            camera.close()
