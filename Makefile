@@ -14,7 +14,7 @@ export AVLAB_WHEELS := $(abspath $(VENV)/wheels)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint bench escapes image protos pins clean distclean programs engine
+.PHONY: help demo lab test check lint bench escapes fuzz image protos pins clean distclean programs engine
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -43,6 +43,11 @@ lint: $(VENV)/.dev ## ruff and mypy
 
 bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quick --only …"
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+fuzz: $(VENV)/.dev ## damage what others send, CASES=200000 times from a new SEED
+	@export AVLAB_FUZZ_CASES=$(or $(CASES),200000) AVLAB_FUZZ_SEED=$(or $(SEED),$$(date +%s)); \
+	  echo "· CASES=$$AVLAB_FUZZ_CASES SEED=$$AVLAB_FUZZ_SEED"; \
+	  $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/fuzz
 
 escapes: $(VENV)/.dev programs ## try to escape from every isolation tier, and print what came of it
 	@$(BIN)/python tests/sandbox/escapes.py

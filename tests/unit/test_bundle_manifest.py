@@ -1,6 +1,8 @@
 """What a manifest may say: versions, blob names and paths that must not pass."""
 
 import hashlib
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +83,8 @@ def test_paths_that_are_refused(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["con", "a/NUL.txt", "com1.py", "LPT9", "aux ", "a/b.", "a ", "COM¹", "conout$", "a/x?y", "a*", "<a", "ab:c"]
+    "path",
+    ["con", "a/NUL.txt", "com1.py", "LPT9", "aux ", "a/b.", "a ", "COM¹", "conout$", "a/x?y", "a*", "<a", "ab:c"],
 )
 def test_names_that_mean_something_else_on_windows_are_refused_there(path):
     check_path(path, windows=False)
@@ -104,6 +107,30 @@ def test_counts_and_bytes_of_files_are_bounded():
         with pytest.raises(BundleError, match=f"above the limit of {MAX_BYTES}"):
             check_files([File("a", "", sizes[0]), File("b", "", sizes[1])])
     check_path("a/" * MAX_DEPTH + "b")
+
+
+@pytest.mark.parametrize("config", [b"\xb5", b"{", b"[1]", b"[" * 100_000])
+def test_parameters_that_are_no_object_are_refused(config, tmp_path):
+    with pytest.raises(BundleError, match="parameters of node"):
+        load(Bundle(kind=BundleKind.NODE, name="Resize", config=config), {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"state": {"a": None}}, {"state": {"a": {}}}, {"state": 1}, {"args": True}, {"args": [1]}, {"kwargs": {"a": {"module": 1}}},
+     {"filename": "a\0"}],
+    ids=str,
+)  # fmt: skip
+def test_a_source_blob_that_is_not_what_its_format_says_is_refused(changed, tmp_path):
+    content = {"text": "x = 1", "filename": "<cell>", "name": "x", "state": {}, **changed}
+    blob = json.dumps(content).encode()
+    sha = hashlib.sha256(blob).hexdigest()
+    main = sys.modules["__main__"]
+    try:
+        with pytest.raises(BundleError):
+            load(Bundle(kind=BundleKind.SOURCE, object=sha), {sha: blob}, tmp_path)
+    finally:
+        sys.modules["__main__"] = main
 
 
 @pytest.mark.parametrize("paths", [("a", "a"), ("a.py", "A.PY"), ("é", "e\u0301"), ("a", "a/b"), ("straße", "STRASSE")])

@@ -100,12 +100,14 @@ class Peer:
         """Take the other side's answer. Raises MediaError."""
         await self._remote(sdp, "answer")
 
-    async def add_candidate(self, candidate: Mapping[str, Any] | None) -> None:
+    async def add_candidate(self, candidate: Any) -> None:
         """A candidate that came after the description, in the browser's notation; None or an empty one: no more come.
 
         Refused ones are ignored. Raises MediaError for what is no candidate, and for too many.
         """
-        text = (candidate or {}).get("candidate") or ""
+        if candidate is not None and not isinstance(candidate, Mapping):
+            raise MediaError("the other peer's candidate is none")
+        text = candidate.get("candidate") if candidate else None
         if not text:
             return  # the end: aiortc would give up then, and a peer that hides its addresses may still knock
         self._trickled += 1

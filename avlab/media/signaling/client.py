@@ -20,6 +20,8 @@ PATIENCE = 60.0
 REFUSED = 4001
 MAX_MESSAGE = 512 << 10
 WAITING = 256
+MAX_MEMBERS = 1024
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,11 @@ class SignalClient:
                 raise Denied(f"the signalling server refuses: {message.extra or 'no reason given'}")
             raise ConnectError(f"the signalling server at {self._address.base} hung up")
         welcome = _parsed(message.data)
-        self.id, self._key, self._socket = str(welcome["welcome"]), str(welcome["key"]), socket
-        present = {str(other["id"]): str(other["role"]) for other in welcome["members"]}
+        self.id, self._key, self._socket = _name(welcome, "welcome"), _name(welcome, "key"), socket
+        members = welcome.get("members")
+        if not isinstance(members, list) or not all(isinstance(other, dict) for other in members):
+            raise LinkClosed(_NONE)
+        present = {_name(other, "id"): _name(other, "role") for other in members[: MAX_MEMBERS + 1]}
         for member in self._known - present.keys():
             await self._tell(Left(member))
         for member in present.keys() - self._known:
@@ -175,11 +180,11 @@ class SignalClient:
                 continue
             data = _parsed(message.data)
             if "from" in data:
-                await self._tell(Received(str(data["from"]), data.get("data")))
+                await self._tell(Received(_name(data, "from"), data.get("data")))
             elif "joined" in data:
-                await self._tell(Joined(str(data["joined"]), str(data.get("role", ""))))
+                await self._tell(Joined(_name(data, "joined"), _name(data, "role")))
             elif "left" in data:
-                await self._tell(Left(str(data["left"])))
+                await self._tell(Left(_name(data, "left")))
         if self._socket.close_code == REFUSED:
             raise Denied("the signalling server has ended the membership: it sent too much, or what is no message")
 
@@ -205,6 +210,8 @@ class SignalClient:
     async def _tell(self, event: Event) -> None:
         if isinstance(event, Joined):
             self._known.add(event.member)
+            if len(self._known) > MAX_MEMBERS:
+                raise LinkClosed(f"the signalling server tells of more than {MAX_MEMBERS} members")
         elif isinstance(event, Left):
             self._known.discard(event.member)
         await self._events.put(event)  # waits: what is not read here stays with the server, which is bounded too
@@ -235,7 +242,18 @@ async def invite(base: str, room: str, secret: str, authority: str = "") -> str:
         raise Denied(f"the signalling server at {base} refuses: {answer.get('error')}")
     if response.status != 200:
         raise ConfigError(str(answer.get("error")))
-    return str(answer["token"])
+    return _name(answer, "token")
+
+
+_NONE = "what answers is no signalling server"
+
+
+def _name(message: dict[str, Any], key: str) -> str:
+    """A short text out of a server's message. Raises LinkClosed for what is none."""
+    value = message.get(key)
+    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
+        raise LinkClosed(_NONE)
+    return value
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -244,5 +262,5 @@ def _parsed(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise LinkClosed("what answers is no signalling server")
+        raise LinkClosed(_NONE)
     return data

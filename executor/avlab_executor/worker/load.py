@@ -117,7 +117,10 @@ def _check_shadow(top: str, modules: list[File], contents: Mapping[str, bytes | 
 
 
 def _node(bundle: Bundle) -> object:
-    config = json.loads(bytes(bundle.config) or b"{}")
+    try:
+        config = json.loads(bytes(bundle.config) or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"the parameters of node {bundle.name[:80]!r} are not JSON: {error}") from error
     if not isinstance(config, dict):
         raise BundleError(f"the parameters of node {bundle.name!r} are not a JSON object")
     node: object = registered(bundle.name)(**config)
@@ -129,18 +132,33 @@ def _execute(blob: bytes | memoryview) -> object:
     try:
         content = json.loads(bytes(blob))
         text, filename, name = str(content["text"]), str(content["filename"]), str(content["name"])
-        state, args, kwargs = dict(content["state"]), content.get("args"), dict(content.get("kwargs", {}))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        state, kwargs = dict(content["state"]), dict(content.get("kwargs", {}))
+        args = None if content.get("args") is None else list(content["args"])
+        for value in (*state.values(), *(args or ()), *kwargs.values()):
+            _check(value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"the source blob is not what its format says: {type(error).__name__}: {error}") from error
     main = ModuleType("__main__")
     sys.modules["__main__"] = main  # where dataclasses and typing look for the names of the cell's classes
     _show_lines(filename, text.encode("utf-8", "surrogatepass"))
+    try:
+        code = compile(text, filename, "exec", dont_inherit=True)
+    except ValueError as error:  # NULs and lone surrogates; a SyntaxError is the user's own
+        raise BundleError(f"the text of {filename[:80]!r} is none: {error}") from error
     vars(main).update({key: _decode(value) for key, value in state.items()})
-    exec(compile(text, filename, "exec", dont_inherit=True), vars(main))
+    exec(code, vars(main))
     if name not in vars(main):
         raise BundleError(f"{filename} ran and defined no {name!r}")
     made: Any = vars(main)[name]
     return made if args is None else made(*map(_decode, args), **{key: _decode(value) for key, value in kwargs.items()})
+
+
+def _check(value: Any) -> None:
+    """Raises ValueError for what is no module, pickle or JSON value of a source blob."""
+    if not isinstance(value, dict) or not value.keys() & {"module", "pickle", "json"}:
+        raise ValueError("a value is none of module, pickle and json")
+    if not all(isinstance(value.get(name, ""), str) for name in ("module", "pickle")):
+        raise ValueError("the name of a module or a pickle is not text")
 
 
 def _decode(value: dict[str, Any]) -> Any:
