@@ -4,10 +4,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from avlab_kernel.live.process import ProcessRun
 
@@ -128,6 +130,57 @@ def test_results_are_sent_only_while_somebody_looks(live: Live, side: Side) -> N
 )
 def test_what_is_drawn_of_a_value(value: Any, parts: dict[str, Any]) -> None:
     assert drawn(value) == parts
+
+
+@dataclass
+class Found:
+    mask: Any
+    box: tuple[int, ...] = (0, 0, 1, 1)
+    label: str = "cat"
+
+
+def where(height: int, width: int, rows: slice, columns: slice, number: int = 1, kind: str = "bool") -> np.ndarray:
+    mask = np.zeros((height, width), kind)
+    mask[rows, columns] = number
+    return mask
+
+
+LEFT, RIGHT = where(90, 160, slice(0, 90), slice(0, 80)), where(45, 80, slice(0, 20), slice(60, 80))
+
+
+@pytest.mark.parametrize(
+    ("value", "boxes"),
+    [
+        (LEFT, None), ({"mask": LEFT}, None), ({"masks": [LEFT, RIGHT], "n": 1}, None), ([LEFT, RIGHT], None),
+        (Found(LEFT), 1), ([Found(LEFT), {"box": [0, 0, 9, 9], "mask": RIGHT}], 2), ({"boxes": [Found(LEFT), Found(RIGHT)]}, 2),
+        ({"mask": LEFT.astype("uint8") * 255, "frame": 3}, None), ({"mask": where(720, 1280, slice(0, 720), slice(0, 640))}, None),
+    ],
+)  # fmt: skip
+def test_masks_are_painted_where_they_are(live: Live, side: Side, value: Any, boxes: int | None) -> None:
+    hello(live, side)
+    live.put(Item(value, 3))
+    side.until(lambda: side.of("result"))
+    ((message, (png,)),) = side.of("result")
+    assert len(message.get("boxes", [])) == (boxes or 0)
+    (frame,) = av.CodecContext.create("png", "r").decode(av.Packet(png))
+    shown = frame.to_ndarray(format="rgba")
+    height, width = shown.shape[:2]
+    assert (height, width) in ((90, 160), (288, 512))  # as it is, or as much of it as is sent
+    assert shown[height // 2, width // 4, 3] and not shown[height // 2, 3 * width // 4, 3]
+    both = shown[2, -2]
+    assert not both[3] or tuple(both[:3]) != tuple(shown[height // 2, width // 4, :3])  # a colour of its own
+
+
+def test_a_map_of_numbers_has_a_colour_for_each_and_a_picture_stays_a_picture(live: Live, side: Side) -> None:
+    hello(live, side)
+    numbers = np.repeat(np.arange(4, dtype="u1"), 10)[None].repeat(8, 0)
+    live.put(Item({"mask": numbers}, 1))
+    side.until(lambda: side.of("result"))
+    (frame,) = av.CodecContext.create("png", "r").decode(av.Packet(side.of("result")[0][1][0]))
+    row = frame.to_ndarray(format="rgba")[0]
+    assert len({tuple(each) for each in row[::10]}) == 4 and row[0, 3] == 0
+    live.put(Item(np.zeros((64, 96), "u1"), 2))
+    side.until(lambda: side.of("picture"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,19 @@ class Notebook:
         first, began = self.frames(), time.monotonic()
         self.page.wait_for_timeout(seconds * 1000)
         return (self.frames() - first) / (time.monotonic() - began)
+
+    @contextmanager
+    def dark(self) -> Iterator[None]:
+        """The dark theme, for a while."""
+        self._theme("Dark")
+        self.page.wait_for_timeout(700)  # the style sheet takes a moment more
+        yield
+        self._theme("Light")
+
+    def _theme(self, name: str) -> None:
+        change = f"window.jupyterapp.commands.execute('apputils:change-theme', {{ theme: 'JupyterLab {name}' }})"
+        self.page.evaluate(change)
+        self.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(name == 'Light').lower()}'")
 
     def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         end = time.monotonic() + seconds

@@ -1,11 +1,13 @@
 """The live view in a real JupyterLab: pictures arrive and move, whatever the kernel does and whichever path there is."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
+from pages import NUMBER
 
 LIVE = "import avlab\nrun = (avlab.TestSource(realtime=True) >> avlab.Preview()).start()\nrun"
 SLEEP = "import time\ntime.sleep(4)"
@@ -140,24 +142,24 @@ def test_buttons_keys_and_figures(notebook: Any, server: Any, tmp_path: Path) ->
     assert notebook.frames() <= still + 2
     page.get_by_test_id("avlab-pause").click()
     notebook.until(lambda: notebook.frames() > still + 10)
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-    page.wait_for_timeout(500)
-    page.screenshot(path=tmp_path / "dark.png")
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    with notebook.dark():
+        page.screenshot(path=tmp_path / "dark.png")
     page.get_by_test_id("avlab-stop").click()
     notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").inner_text())
     assert notebook.execute("print(run.wait().items['video'] > 30)").strip() == "True"
 
 
 def test_results_are_drawn_over_and_beside_the_picture(notebook: Any, tmp_path: Path) -> None:
-    code = """import avlab, av
+    code = """import avlab, av, numpy
+y, x = numpy.mgrid[:180, :320]
 @avlab.node
 def find(frame: av.VideoFrame):
     yield frame
     if frame.pts % 5 == 0:
-        x = frame.pts * 4 % 900
-        yield {'boxes': [{'box': [x, 200, 300, 240], 'label': 'cat', 'score': 0.93}], 'frame': frame.pts, 'mean': 3.25}
+        left = frame.pts * 4 % 900
+        cat = (x * 4 - left - 150) ** 2 / 120**2 + (y * 4 - 320) ** 2 / 90**2 < 1
+        boxes = [{'box': [left, 200, 300, 240], 'label': 'cat', 'score': 0.93, 'mask': cat}]
+        yield {'boxes': boxes, 'masks': [y > 150], 'frame': frame.pts, 'mean': 3.25}
         yield 'Hello from the pipeline'
         yield float(frame.pts % 90)
 run = (avlab.TestSource(realtime=True) >> find()).preview()
@@ -167,10 +169,36 @@ run"""
     notebook.wait_for_path("direct")
     results = notebook.page.get_by_test_id("avlab-results")
     notebook.until(lambda: "Hello from the pipeline" in results.inner_text() and "mean" in results.inner_text())
-    drawn = "canvas => canvas.width && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
-    notebook.until(lambda: notebook.page.locator(".avlab-over").evaluate(drawn))
+    # The mask of the floor lies over the lower edge, half transparent, and over nothing else there; boxes are opaque.
+    drawn = "(canvas) => canvas.width ? [...canvas.getContext('2d').getImageData(canvas.width - 9, canvas.height - 9, 1, 1).data] : []"
+    notebook.until(lambda: 0 < (notebook.page.locator(".avlab-over").evaluate(drawn) or [0])[-1] < 255)
+    boxed = "(canvas) => [...canvas.getContext('2d').getImageData(0, 200, canvas.width, 240).data].filter((_, i) => i % 4 === 3).includes(255)"
+    notebook.until(lambda: notebook.page.locator(".avlab-over").evaluate(boxed))
     notebook.page.wait_for_timeout(1500)
     notebook.page.screenshot(path=tmp_path / "results.png")
+    with notebook.dark():
+        notebook.page.screenshot(path=tmp_path / "results-dark.png")
+
+
+def test_two_views_of_one_run_cost_one_encode(notebook: Any, tmp_path: Path) -> None:
+    notebook.open("two.ipynb", [LIVE.replace("realtime", "size=(640, 360), realtime"), "run"])
+    notebook.run(0)
+    notebook.run(1)
+    page = notebook.page
+    page.wait_for_function("document.querySelectorAll('[data-testid=avlab-preview][data-path=direct]').length === 2")
+    page.set_viewport_size({"width": 1100, "height": 1500})
+    counts = "import json\nprint(json.dumps(run.preview().statistics()))"
+    before = json.loads(notebook.execute(counts))
+    first = page.get_by_test_id("avlab-video").evaluate_all(f"(views) => views.map({NUMBER})")
+    notebook.until(
+        lambda: (
+            min(page.get_by_test_id("avlab-video").evaluate_all(f"(views) => views.map({NUMBER})")) > max(first) + 30
+        )
+    )
+    after = json.loads(notebook.execute(counts))
+    page.screenshot(path=tmp_path / "two.png")
+    assert len(after["views"]) == 2 and after["rungs"] == 1
+    assert 0 < after["encoded"] - before["encoded"] <= after["video"] - before["video"] + 3, (before, after)
 
 
 def test_the_table_says_where_the_time_goes_and_who_sets_the_pace(notebook: Any, tmp_path: Path) -> None:
@@ -195,9 +223,5 @@ run"""
     assert row[0] == "think" and float(row[1]) > 90 and row[3].isdigit()
     assert hops.get_by_role("columnheader").all_inner_texts() == ["node", "p50 ms", "p95 ms", "busy", "drops"]
     page.screenshot(path=tmp_path / "hops.png")
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-    page.wait_for_timeout(1000)
-    page.screenshot(path=tmp_path / "hops-dark.png")
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
-    page.wait_for_function("document.body.dataset.jpThemeLight === 'true'")
+    with notebook.dark():
+        page.screenshot(path=tmp_path / "hops-dark.png")

@@ -1,7 +1,8 @@
-"""Structured results beside or over the picture: boxes, text, numbers, at the time that they belong to."""
+"""Structured results beside or over the picture: boxes, masks, text, numbers, at the time that they belong to."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -10,11 +11,12 @@ from typing import Any
 
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE
+from avlab.media.rtc.view_masks import is_mask, painted
 from avlab.media.rtc.view_messages import Send
 
 MOST_BOXES = 100
 LONGEST = 500  # characters of one text
-_FIELDS = 24  # of one mapping
+_MOST_FIELDS = 24  # of one mapping
 
 
 class Results:
@@ -38,11 +40,17 @@ class Results:
         if self.wanted:
             time = self._time_of(item)
             pts = None if time is None else int(time / PICTURE_BASE)
-            self._send({"type": "result", "pts": pts, "track": item.track, **drawn(item.value)}, [])
+            parts = drawn(item.value)
+            masks = parts.pop("masks", None)
+            image = [painted(masks)] if masks else []
+            self._send({"type": "result", "pts": pts, "track": item.track, **parts}, image)
 
 
 def drawn(value: Any) -> dict[str, Any]:
-    """What of a value can be drawn: any of ``boxes``, ``text``, ``number`` and ``table``, as JSON values."""
+    """What of a value can be drawn: any of ``boxes``, ``text``, ``number`` and ``table``, as JSON values; ``masks`` as arrays."""
+    value = _fields(value)
+    if is_mask(value):
+        return {"masks": [value]}
     if isinstance(value, str):
         return {"text": value[:LONGEST]}
     if isinstance(value, bool):
@@ -52,26 +60,51 @@ def drawn(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        boxes = [box for each in value[:MOST_BOXES] if (box := _box(each)) is not None]
-        if boxes or not value:
-            return {"boxes": boxes}
+        found = _boxes(value)
+        if found or not value:
+            return found or {"boxes": []}
     return {"text": f"{type(value).__name__}: {value!s}"[:LONGEST]}
 
 
+def _fields(value: Any) -> Any:
+    """A dataclass as a mapping of its fields; anything else as it is."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return value
+
+
 def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
-    box = _box(value)
-    if box is not None:
-        return {"boxes": [box]}
+    one = _boxes([value])
+    if "boxes" in one:
+        return one
     parts: dict[str, Any] = {}
-    table = {}
-    for name, each in list(value.items())[:_FIELDS]:
-        if name == "boxes" and isinstance(each, Sequence):
-            parts["boxes"] = [box for one in each[:MOST_BOXES] if (box := _box(one)) is not None]
+    masks, table = one.get("masks", []), {}
+    for name, each in list(value.items())[:_MOST_FIELDS]:
+        if name == "mask" and is_mask(each):
+            continue
+        if name == "masks" and _is_list(each):
+            masks = masks + [mask for mask in each if is_mask(mask)]
+        elif name == "boxes" and _is_list(each):
+            found = _boxes(each)
+            parts["boxes"], masks = found.get("boxes", []), masks + found.get("masks", [])
         elif name == "text" and isinstance(each, str):
             parts["text"] = each[:LONGEST]
         else:
             table[str(name)[:40]] = f"{each:.4g}" if isinstance(each, float) else str(each)[:80]
-    return {**parts, "table": table} if table else parts
+    return {**parts, **({"masks": masks} if masks else {}), **({"table": table} if table else {})}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
+def _boxes(values: Sequence[Any]) -> dict[str, Any]:
+    """The boxes and masks of a list, each key only if there are any."""
+    each = [_fields(value) for value in values[:MOST_BOXES]]
+    boxes = [box for value in each if (box := _box(value)) is not None]
+    own = [value.get("mask") if isinstance(value, Mapping) else value for value in each]
+    masks = [mask for mask in own if is_mask(mask)]
+    return {**({"boxes": boxes} if boxes else {}), **({"masks": masks} if masks else {})}
 
 
 def _box(value: Any) -> dict[str, Any] | None:

@@ -380,7 +380,7 @@ class View {
       again: () => this.again(),
       status: () => this.status(message),
       clock: () => this.probe?.answered?.(message.at),
-      result: () => this.result(message),
+      result: () => this.result(message, parts[0]),
     }[message.type];
     act?.();
   }
@@ -660,19 +660,20 @@ class View {
     if (poster) this.ui.poster.src = poster;
   }
 
-  result(message) {
+  async result(message, mask) {
+    if (mask) message.image = await createImageBitmap(new Blob([mask], { type: "image/png" }));
     const results = this.state.results;
     results.push(message);
-    if (results.length > 120) results.shift();
+    if (results.length > 120) results.shift().image?.close();
     if (!this.path) this.drawResults(null);
   }
 
-  // What belongs to the picture that is shown now, or to an earlier one; boxes vanish after a second without new ones.
+  // What belongs to the picture that is shown now, or to an earlier one; boxes and masks vanish after a second without new ones.
   drawResults(pts) {
     const { state, ui } = this;
     const due = state.results.filter((each) => pts === null || each.pts === null || each.pts <= pts);
     for (const each of due) {
-      if (each.boxes) this.drawBoxes(each.boxes);
+      if (each.boxes || each.image) this.drawOver(each.boxes ?? [], each.image);
       if (each.number !== undefined) {
         state.plot.push(each.number);
         if (state.plot.length > 120) state.plot.shift();
@@ -686,14 +687,19 @@ class View {
     }
   }
 
-  drawBoxes(boxes) {
+  drawOver(boxes, image) {
     const { over } = this.ui;
     const [width, height] = this.state.status?.size ?? [0, 0];
-    if (!width) return;
+    if (!width) return image?.close();
     this.state.boxed = performance.now();
     if (over.width !== width || over.height !== height) [over.width, over.height] = [width, height];
     const context = over.getContext("2d");
     context.clearRect(0, 0, width, height);
+    if (image) {
+      context.imageSmoothingEnabled = false;
+      context.drawImage(image, 0, 0, width, height);
+      image.close();
+    }
     const line = Math.max(2, width / 400);
     context.lineWidth = line;
     context.font = `${Math.max(12, width / 55)}px system-ui, sans-serif`;
