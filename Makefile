@@ -27,7 +27,7 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
 
-test: lint $(VIDEO) $(VENV)/.kernels $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests
+test: lint $(VIDEO) $(VENV)/.kernels $(VENV)/.node $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests
 	@echo "· tests"
 	@docker/engine.sh $(BIN)/python -m pytest -q
 
@@ -98,6 +98,13 @@ $(VENV)/.kernels: $(VENV)/.dev Makefile
 	  || $(PIP) --no-deps --target $(VENV)/kernels/$$version ipykernel==$$version || exit 1; done
 	@touch $@
 
+# A client of the wire in another language, for its tests.
+$(VENV)/.node: tests/wire/node/package.json | $(BIN)/python programs
+	@echo "· grpc-js"
+	@mkdir -p $(VENV)/node && cp $< $(VENV)/node/
+	@cd $(VENV)/node && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "· peers for the benchmark"
 	@$(PIP) -c constraints.txt -e '.[bench]'
@@ -118,7 +125,7 @@ define debian
 	  || { echo "this needs$$missing: install that and run make again" >&2; exit 1; }
 endef
 programs: # of tests
-	$(call debian,chromium=chromium turnserver=coturn ip=iproute2 runsc=runsc $(shell \
+	$(call debian,chromium=chromium turnserver=coturn ip=iproute2 runsc=runsc node=nodejs npm=npm $(shell \
 	  docker compose version >/dev/null 2>&1 || echo docker-compose=docker-compose))
 engine: # of images: Docker, and where there is no registry either what makes a base; nothing where an engine answers
 	$(call debian,$(shell docker version >/dev/null 2>&1 || echo dockerd=docker.io mmdebstrap=mmdebstrap))
