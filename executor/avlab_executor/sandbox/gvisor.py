@@ -64,13 +64,14 @@ def start(profile: Profile, administrator: bool, proc: int, command: Sequence[st
 def _configuration(profile: Profile, command: Sequence[str], uid: int, gid: int) -> dict[str, Any]:
     """The OCI runtime configuration. The root is read-only already, and runsc could not make it so here."""
     scratch = f"size={profile.scratch_size},mode=0700,uid={uid},gid={gid}"
+    own = [SCRATCH] if os.listdir("/tmp") else [SCRATCH, "/tmp"]  # packages may be installed below /tmp
     return {
         "ociVersion": "1.0.2",
         "hostname": "sandbox",
         "root": {"path": "/", "readonly": False},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": SCRATCH, "type": "tmpfs", "source": "tmpfs", "options": scratch.split(",")},
+            *({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": scratch.split(",")} for path in own),
         ],
         "process": {
             "args": list(command),

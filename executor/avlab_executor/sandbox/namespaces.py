@@ -35,10 +35,11 @@ def enter_user_namespace(proc: int, *, as_root: bool = False) -> None:
 
 
 def enter_root(
-    folders: Iterable[str], writable: Iterable[str] = (), own: int = OWN, *, proc_readonly: bool = True
+    folders: Iterable[str], writable: Iterable[str] = (), own: int = OWN, *, for_runsc: bool = False
 ) -> bool:
     """Give this process, the first of its pid namespace, its own namespaces and a root with SYSTEM and ``folders``, read-only, and
-    folders that stay ``writable``. ``own``: which namespaces.
+    folders that stay ``writable``. ``own``: which namespaces. ``for_runsc``: it writes to /proc, and where the first one is read-only
+    the kernel allows no other; and it mounts on /tmp, which must be no link.
 
     Returns whether /proc could be mounted: where a container masks parts of the host's, it cannot, and a few constant files stand
     in its place. Raises OSError.
@@ -67,8 +68,8 @@ def enter_root(
     os.mkdir(SCRATCH)
     os.symlink(SCRATCH, "/dev/shm")
     if not os.path.exists("/tmp"):  # it does if packages are installed below it
-        os.symlink(SCRATCH, "/tmp")
-    has_proc = _mount_first_proc(proc_readonly)
+        os.mkdir("/tmp") if for_runsc else os.symlink(SCRATCH, "/tmp")
+    has_proc = _mount_first_proc(readonly=not for_runsc)
     kernel.umount(_FORMER)
     os.rmdir(_FORMER)
     kernel.make_readonly("/")

@@ -39,8 +39,7 @@ class Nest:
         """In the zygote: make the root that all workers share. Raises OSError."""
         if self.tier in NESTED:
             self._own_pids = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-            # runsc writes to /proc, and where the first one is read-only the kernel allows no other.
-            self.has_proc = namespaces.enter_root(folders, proc_readonly=self.tier != GVISOR)
+            self.has_proc = namespaces.enter_root(folders, for_runsc=self.tier == GVISOR)
 
     def fork(self) -> int:
         """os.fork; in a nested tier the child is the first of its own pid namespace. Raises OSError."""
