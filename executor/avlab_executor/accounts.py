@@ -19,6 +19,8 @@ from avlab_executor.worker_link import WorkerLink
 
 ENDING_SECONDS = 1.0
 """A session that its caller has just closed still holds its place until its worker is gone."""
+BEGINNING = 4
+"""Streams of a tenant beyond its quota of sessions: each holds one of the server's threads, also before it opens a session."""
 LOOK_SECONDS = 0.5
 """How often the use of running sessions is compared with the quotas: what one may exceed them by."""
 
@@ -76,6 +78,7 @@ class Account:
         self._places = threading.Semaphore(quota.sessions) if quota.sessions is not None else None
         self._entries: dict[WorkerLink, _Entry] = {}
         self._environments: set[str] = set()
+        self._streams = 0
         self._since = clock()
         self._used_cpu, self._used_bytes = 0.0, 0
         self._lock = threading.RLock()
@@ -97,6 +100,20 @@ class Account:
         except BaseException:
             free()
             raise
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """A stream of the tenant's: as many as it may have sessions, and some that begin or resume one. Raises Denied."""
+        most = self.tenant.quota.sessions
+        with self._lock:
+            if most is not None and self._streams >= most + BEGINNING:
+                raise exhausted(self.tenant.name, "sessions", most, "close a session")
+            self._streams += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._streams -= 1
 
     def opened(self, link: WorkerLink, request: Open) -> None:
         """A session has a worker; it stays in the books until its link is closed."""

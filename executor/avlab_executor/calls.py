@@ -14,7 +14,7 @@ from avlab.core.errors import AvlabError, Denied
 from avlab.remote import tracing
 from avlab.remote.links.grpc import SERVICE
 from avlab.remote.tracing import Trace
-from avlab_executor.accounts import Caller
+from avlab_executor.accounts import Account, Caller
 from avlab_executor.audit import audit
 from avlab_executor.auth import Auth
 from avlab_executor.service import Service
@@ -26,7 +26,7 @@ _log = logging.getLogger("avlab.executor")
 
 
 class Calls:
-    """Wraps the functions that serve. Each gets the request (or an iterator of requests), the caller and gRPC's context.
+    """Calls the functions that serve. Each gets the request (or an iterator of requests), the caller and gRPC's context.
 
     called: told of every call that has ended: method, status, seconds.
     """
@@ -39,23 +39,33 @@ class Calls:
         clock: Clock = monotonic,
     ) -> None:
         self._service, self._auth, self._called, self._clock = service, auth, called, clock
+        self._handlers: dict[str, Any] = {}
+        self._refusals: dict[str, Any] = {}
 
-    def single(self, method: str, function: Callable[[Any, Caller, Any], bytes]) -> Callable[[Any, Any], bytes]:
-        """A handler that answers once."""
+    def add(self, method: str, form: str, function: Callable[[Any, Caller, Any], Any]) -> None:
+        """Serve a method. form: "unary_unary", "stream_unary" or "stream_stream", as in gRPC."""
+        handle = self._stream(method, function) if form == "stream_stream" else self._single(method, function)
+        self._handlers[f"/{SERVICE}/{method}"] = getattr(grpc, f"{form}_rpc_method_handler")(handle)
+        # In the form that begins before a message has been read: strangers shall not make the server hold any.
+        self._refusals[f"/{SERVICE}/{method}"] = grpc.stream_stream_rpc_method_handler(self._stream(method, _never))
 
+    def service(self, details: Any) -> Any:
+        """gRPC asks for the handler of a call, when no more than its metadata has come. None: no such method."""
+        known = self._account(dict(details.invocation_metadata)) is not None
+        return (self._handlers if known else self._refusals).get(details.method)
+
+    def _single(self, method: str, function: Callable[[Any, Caller, Any], bytes]) -> Callable[[Any, Any], bytes]:
         def handle(request: Any, context: Any) -> bytes:
             with self._answering(method, context) as caller:
                 return function(request, caller, context)
 
         return handle
 
-    def stream(
+    def _stream(
         self, method: str, function: Callable[[Any, Caller, Any], Iterator[bytes]]
     ) -> Callable[[Any, Any], Iterator[bytes]]:
-        """A handler that answers with a stream."""
-
         def handle(requests: Any, context: Any) -> Iterator[bytes]:
-            with self._answering(method, context) as caller:
+            with self._answering(method, context) as caller, caller.account.stream():
                 yield from function(requests, caller, context)
 
         return handle
@@ -90,15 +100,22 @@ class Calls:
                 trace.note(rpc__response__status_code=ended.status.name)
                 trace.end(ended.status.name if ended.status in _FAULTS else "")
 
-    def _caller(self, method: str, context: Any, metadata: dict[str, Any], trace: Trace | None, ended: _Ended) -> Caller:
+    def _account(self, metadata: dict[str, Any]) -> Account | None:
         header = metadata.get("authorization", "")
-        account = self._auth.account(header if isinstance(header, str) else "")
+        return self._auth.account(header if isinstance(header, str) else "")
+
+    def _caller(self, method: str, context: Any, metadata: dict[str, Any], trace: Trace | None, ended: _Ended) -> Caller:
+        account = self._account(metadata)
         if account is None:
             audit("deny", peer=context.peer(), what=method, error="Unauthenticated")
             ended.abort(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
         if trace is not None:
             trace.note(avlab__tenant=account.tenant.name)
         return Caller(account, context.peer(), trace)
+
+
+def _never(requests: Any, caller: Caller, context: Any) -> Iterator[bytes]:
+    raise AssertionError("a stranger is refused before")
 
 
 class _Ended:

@@ -16,7 +16,7 @@ from avlab.core.message import BundleKind, ItemMessage, Open, Resume
 from avlab.core.wire import MAX_MESSAGE, decode_batch
 from avlab.remote.config import check_token
 from avlab.remote.link import one_item
-from avlab.remote.links.grpc import OPTIONS, SERVICE, is_loopback
+from avlab.remote.links.grpc import OPTIONS, is_loopback
 from avlab_executor import health
 from avlab_executor.accounts import Caller
 from avlab_executor.auth import Auth
@@ -156,7 +156,7 @@ class Server:
                 what += ", or are certificate, key and authorities no PEM files, or not of each other"
             raise ConfigError(f"cannot listen on {address}: {what}?") from None
 
-    def _handlers(self) -> grpc.GenericRpcHandler:
+    def _handlers(self) -> Calls:
         calls, service = Calls(self._service, self._auth, self._called), self._service
         functions: dict[str, Callable[[Any, Caller, Any], Any]] = {
             "StreamObject": self._stream(*STREAMS["StreamObject"]),
@@ -168,15 +168,10 @@ class Server:
             "Describe": lambda _, caller, __: service.describe(caller),
             "Status": lambda _, caller, __: service.status(caller),
         }
-        handlers = {}
         for name, function in functions.items():
-            if name.startswith("Stream"):
-                handlers[name] = grpc.stream_stream_rpc_method_handler(calls.stream(name, function))
-            elif name == "PutBlobs":
-                handlers[name] = grpc.stream_unary_rpc_method_handler(calls.single(name, function))
-            else:
-                handlers[name] = grpc.unary_unary_rpc_method_handler(calls.single(name, function))
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+            streams = name.startswith("Stream")
+            calls.add(name, "stream_stream" if streams else "stream_unary" if name == "PutBlobs" else "unary_unary", function)
+        return calls
 
     def _stream(self, *kinds: BundleKind) -> Callable[[Any, Caller, Any], Iterator[bytes]]:
         def serve(requests: Any, caller: Caller, context: Any) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from avlab_executor.server import Server, ServerConfig
-from serving import certificate
+from serving import certificate, served
 
 import avlab
 from avlab._pb import SERVICE
@@ -86,6 +86,32 @@ def test_every_call_is_served_with_the_token(channel, method) -> None:
     answer = status(channel, method, (("authorization", f"Bearer {TOKEN}"),))
     empty_is_wrong = method.name.startswith("Execute")
     assert answer is (grpc.StatusCode.INVALID_ARGUMENT if empty_is_wrong else grpc.StatusCode.OK)
+
+
+def most_memory(process: subprocess.Popen) -> int:
+    """MiB that a process has held at most."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) >> 10
+
+
+@pytest.mark.parametrize("method", ["HasBlobs", "ExecuteObject", "PutBlobs", "StreamObject"])
+def test_a_stranger_is_refused_before_his_message_is_read(tmp_path, method) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    request, option = bytes(60 << 20), [("grpc.max_send_message_length", 64 << 20)]
+    (found,) = [each for each in METHODS if each.name == method]
+    with served("--token-file", str(tmp_path / "token"), "--warm", "0") as (url, process):
+        with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
+            status(channel, found, ())
+        before = most_memory(process)
+        for _ in range(3):
+            with grpc.insecure_channel(url.removeprefix("grpc://"), option) as channel:
+                kind = f"{'stream' if found.client_streaming else 'unary'}_{'stream' if found.server_streaming else 'unary'}"
+                call = getattr(channel, kind)(f"/{SERVICE.full_name}/{method}")
+                with pytest.raises(grpc.RpcError) as caught:
+                    answer = call(iter([request]) if found.client_streaming else request, timeout=30)
+                    list(answer)
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert most_memory(process) - before < 50
 
 
 def test_whether_it_is_healthy_may_be_asked_without_a_token(channel) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import grpc
 import pytest
 import remote_objects as far
 from avlab_executor import auth
-from avlab_executor.accounts import Account
+from avlab_executor.accounts import BEGINNING, Account
 from avlab_executor.server import Server, ServerConfig
 from avlab_executor.tenants import Quota, Tenant, read_tokens
 from remote_objects import Callee
@@ -283,6 +284,30 @@ def test_what_was_used_is_forgotten_after_the_period() -> None:
     clock.advance(1)
     with account.place() as leave:
         leave()
+
+
+def test_streams_that_open_nothing_are_bounded_and_leave_room_for_others() -> None:
+    tenants = Tenant("a", ("a",), Quota(sessions=1)), Tenant("b", ("b",))
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait()
+        yield from ()
+
+    with serving(*tenants) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stream = channel.stream_stream("/avlab.v1.Executor/StreamObject")
+        silent = [stream(silence(), metadata=[("authorization", "Bearer a")]) for _ in range(1 + BEGINNING)]
+        assert until(lambda: server._service.accounts[0]._streams == 1 + BEGINNING)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream(silence(), metadata=[("authorization", "Bearer a")], timeout=20))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "quota sessions=1 of tenant 'a'" in caught.value.details()
+        with client(server, "b") as other, other.open(Callee()) as session:
+            assert session.call("add", 1) == 2
+        for call in silent:
+            call.cancel()
+        never.set()
+        assert until(lambda: server._service.accounts[0]._streams == 0)
 
 
 def test_a_refused_session_leaves_its_place() -> None:
