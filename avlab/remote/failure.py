@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -11,11 +10,9 @@ from avlab.core import errors
 from avlab.core.errors import AvlabError, LimitExceeded, NodeError, WorkerDied, nearest_builtin, remote_error
 from avlab.core.item import Item
 from avlab.core.message import Failure
+from avlab.core.scrub import cut, scrubbed
 
-MAX_TEXT = 64 << 10
 MAX_NAME = 200
-# C0 and C1 without tab and line break; marks and overrides of the direction of writing.
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OWN = str(Path(errors.__file__).parents[1])
 
 
@@ -59,17 +56,7 @@ def _folded(error: BaseException, folders: tuple[str, ...]) -> list[str]:
 
 
 def _bounded(text: str) -> str:
-    return _cut(text.encode("utf-8", "replace").decode("utf-8"), MAX_TEXT)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most // 2] + "\n[…]\n" + text[-most // 2 :]
-
-
-def scrubbed(text: str, most: int = MAX_TEXT) -> str:
-    """Another one's words as they may be shown: at most ``most`` characters, and what steers a terminal or the direction of
-    writing as an escape."""
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), _cut(text, most))
+    return cut(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def restore(failure: Failure, first_undelivered: int | None = None) -> AvlabError:

@@ -11,7 +11,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from avlab.remote.failure import scrubbed
+from avlab.core.scrub import scrubbed
 
 MOST = 32 << 10
 """Characters of one message."""

@@ -148,11 +148,19 @@ class Service:
     def session(self, request: Open, kinds: Collection[BundleKind], caller: Caller) -> Session:
         """A session for a caller's Open, which the same tenant may resume. Raises Denied for a name that is short or taken."""
         begin = Beginning(self.prepare(request, caller), lambda: self.start(request, kinds, caller))
-        return self._named.start(request, caller.account.tenant.name, begin)
+        try:
+            return self._named.start(request, caller.account.tenant.name, begin)
+        except AvlabError as error:
+            self.deny(caller, "session", error)
+            raise
 
     def find(self, request: Resume, caller: Caller) -> Session:
         """The tenant's session that a Resume names. Raises SessionLost."""
-        return self._named.find(request, caller.account.tenant.name)
+        try:
+            return self._named.find(request, caller.account.tenant.name)
+        except AvlabError as error:
+            self.deny(caller, "resume", error)
+            raise
 
     def deny(self, caller: Caller, what: str, error: AvlabError) -> None:
         """Put a refusal into the books and the audit trail."""

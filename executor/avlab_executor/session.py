@@ -280,7 +280,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._all: set[Session] = set()
-        self._named: dict[str, Session] = {}
+        self._named: dict[tuple[str, str], Session] = {}  # by owner and name: names of others are not told from free ones
         self._changed = threading.Condition()
 
     def start(self, request: Open, owner: str, begin: Beginning) -> Session:
@@ -292,25 +292,25 @@ class Sessions:
                     raise Denied(
                         f"a session that can be resumed needs a name of {MIN_NAME} characters that nobody can guess"
                     )
-                if session.name in self._named:
+                if (owner, session.name) in self._named:
                     raise Denied("a session of this name exists already")
-                self._named[session.name] = session
+                self._named[owner, session.name] = session
             self._all.add(session)
         return session
 
     def find(self, request: Resume, owner: str) -> Session:
         """The owner's session of that name. Raises SessionLost."""
         with self._changed:
-            session = self._named.get(request.session)
-        if session is None or session.owner != owner:  # both look the same from outside
+            session = self._named.get((owner, request.session))
+        if session is None:
             raise SessionLost("the executor has no such session: it was restarted, or the session's grace was over")
         return session
 
     def _forget(self, session: Session) -> None:
         with self._changed:
             self._all.discard(session)
-            if self._named.get(session.name) is session:
-                del self._named[session.name]
+            if self._named.get((session.owner, session.name)) is session:
+                del self._named[session.owner, session.name]
             self._changed.notify_all()
 
     def all(self) -> list[Session]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from avlab.core.errors import ConfigError
+from avlab.core.scrub import cell
 from avlab.core.status import QuotaStatus, Status
 from avlab.core.table import table
 from avlab.core.units import size, span
 from avlab.remote.connect import connect
-from avlab.remote.failure import scrubbed
 from avlab.remote.link import Description
 from avlab_executor.container.commands import require
 
@@ -74,13 +74,13 @@ def run(options: argparse.Namespace) -> int:
 
 def lines(about: Description, status: Status) -> Iterator[str]:
     """What is shown. Words of the executor are bounded and steer no terminal."""
-    who = f"tenant {_cell(status.tenant)}" + (", operator" if status.operator else "")
-    yield f"{about.url}: avlab {_cell(about.version)}, Python {_cell(about.python)}, {who}, up {span(status.uptime)}"
-    yield f"isolation tier {_cell(about.tier)}, largest item {size(about.max_item)}"
+    who = f"tenant {cell(status.tenant, _CELL)}" + (", operator" if status.operator else "")
+    yield f"{about.url}: avlab {cell(about.version, _CELL)}, Python {cell(about.python, _CELL)}, {who}, up {span(status.uptime)}"
+    yield f"isolation tier {cell(about.tier, _CELL)}, largest item {size(about.max_item)}"
     for tier in about.tiers[:10]:
-        yield f"  {_cell(tier.name):<11}{'on' if tier.available else 'off':<4}{_cell(tier.reason, 300)}"
+        yield f"  {cell(tier.name, _CELL):<11}{'on' if tier.available else 'off':<4}{cell(tier.reason, 300)}"
     yield f"sessions {about.sessions} of {about.capacity or 'any number'}"
-    yield f"environments: {_cell(about.environments)}; Python {_cell(', '.join(about.pythons[:20]) or about.python)}"
+    yield f"environments: {cell(about.environments, _CELL)}; Python {cell(', '.join(about.pythons[:20]) or about.python, _CELL)}"
     if status.sessions:
         yield ""
         yield table(*sessions(status))
@@ -93,10 +93,10 @@ def sessions(status: Status) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Head and rows of the sessions."""
     rows = [
         (
-            _cell(each.session),
-            _cell(each.tenant),
-            _cell(each.name),
-            _cell(each.tier),
+            each.session[:_CELL],
+            each.tenant[:_CELL],
+            each.name[:_CELL],
+            each.tier[:_CELL],
             span(each.age),
             str(each.inputs),
             str(each.outputs),
@@ -117,12 +117,8 @@ def quotas(found: Sequence[QuotaStatus]) -> tuple[Sequence[str], Sequence[Sequen
         if each.most is not None:
             shown = size if each.name in ("bytes", "stored") else lambda number: f"{number:.6g}"
             renewed = "" if each.renewed is None else span(each.renewed)
-            rows.append((_cell(each.tenant), _cell(each.name), shown(each.used), shown(each.most), renewed))
+            rows.append((each.tenant[:_CELL], each.name[:_CELL], shown(each.used), shown(each.most), renewed))
     return ("tenant", "quota", "used", "of", "renewed in"), rows
-
-
-def _cell(text: str, most: int = _CELL) -> str:
-    return " ".join(scrubbed(text, most).split())
 
 
 def _token(file: Path | None) -> str | None:

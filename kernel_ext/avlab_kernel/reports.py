@@ -10,21 +10,19 @@ from importlib import metadata
 
 from avlab.core.errors import AvlabError, ConfigError
 from avlab.core.message import WIRE_VERSION
+from avlab.core.scrub import cell
 from avlab.core.status import SessionStatus
 from avlab.core.units import size
 from avlab.media.rtc.report import live_media
-from avlab.remote.failure import scrubbed
 
 from .sessions import Desk
 
-MOST = 400
-"""Characters of one cell."""
 
 class Table:
     """Rows under headings: text in a terminal, a table in a notebook. Every cell is bounded and escaped."""
 
     def __init__(self, headings: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-        self._rows = [[" ".join(scrubbed(str(v), MOST).split()) for v in row] for row in rows]
+        self._rows = [[cell(str(v)) for v in row] for row in rows]
         self._headings, self._empty = list(headings), empty
 
     def __repr__(self) -> str:

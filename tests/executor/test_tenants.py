@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import grpc
@@ -23,7 +23,7 @@ from serving import until
 import avlab
 from avlab.core.clock import FakeClock
 from avlab.core.errors import BundleError, ConfigError, Denied, LimitExceeded
-from avlab.core.message import Blob, Bundle, BundleKind, Failure, Open
+from avlab.core.message import Blob, Bundle, BundleKind, End, Failure, Open, Opened, Resume
 from avlab.core.status import MAX_STATUS, QuotaStatus, SessionStatus, Status, decode_status, encode_status, label
 from avlab.core.wire import decode_batch, decode_names, encode_batch, encode_names
 from avlab.remote import bundle
@@ -94,6 +94,35 @@ def test_the_store_of_blobs_tells_nothing_of_others(shared) -> None:
     assert isinstance(answer, Failure)
     assert answer.kind == BundleError.__name__
     assert "not here" in answer.message
+
+
+def test_a_session_of_another_can_neither_be_resumed_nor_be_told_from_none(shared, trail) -> None:
+    opening = Open(Bundle(BundleKind.NODE, "VideoConvert", b'{"format": "gray"}'), session="a" * 32, grace=30.0)
+    never = threading.Event()
+
+    def request() -> Iterator[bytes]:
+        yield encode_batch([opening])
+        never.wait()
+        yield encode_batch([End()])
+
+    with ExitStack() as stack:
+        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{shared.port}"))
+        stream = channel.stream_stream("/avlab.v1.Executor/StreamNode")
+        mine = stream(request(), metadata=[("authorization", f"Bearer {ALICE}")], timeout=60)
+        stack.callback(never.set)
+        assert any(isinstance(message, Opened) for message in decode_batch(next(mine)))
+        for name in ("a" * 32, "b" * 32):
+            answer = rpc(shared, "StreamNode", encode_batch([Resume(name, 1, 0)]), BOB)
+            (failure,) = decode_batch(answer)
+            assert failure.kind == "SessionLost"
+        texts = {each["text"] for each in trail() if each["event"] == "deny"}
+        assert len(texts) == 1  # the same for a session of another and for none
+        same = encode_batch([opening, End()])
+        for token, taken in ((ALICE, True), (BOB, False)):
+            answers = decode_batch(rpc(shared, "StreamNode", same, token))
+            assert any(isinstance(each, Failure) and "exists already" in each.message for each in answers) is taken
+        never.set()
+        list(mine)  # to its end
 
 
 def test_a_status_does_not_give_away_what_resumes_a_session(shared) -> None:
@@ -353,7 +382,7 @@ def test_refusals_are_in_the_trail(shared, trail, caplog) -> None:
         client(shared, "guessed-token")
     with client(shared, ALICE) as alice, pytest.raises(avlab.AvlabError):
         alice.open(replace(bundle.pack(far.twice), manifest=Bundle(BundleKind.OBJECT, object="0" * 64)))
-    first, *_, last = [each for each in trail() if each["event"] == "deny"]
+    first, last = [each for each in trail() if each["event"] == "deny" and each["what"] != "resume"]
     assert (first["error"], first["what"]) == ("Unauthenticated", "Describe")
     assert (last["error"], last["tenant"]) == ("BundleError", "alice")
     assert "guessed-token" not in caplog.text

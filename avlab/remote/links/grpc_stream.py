@@ -25,9 +25,10 @@ from avlab.core.message import (
     Signal,
     SignalKind,
 )
+from avlab.core.scrub import scrubbed
 from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote import tracing
-from avlab.remote.failure import restore, scrubbed
+from avlab.remote.failure import restore
 from avlab.remote.interrupts import NOTICE, exposed
 from avlab.remote.replay import Replay
 from avlab.remote.tracing import Trace

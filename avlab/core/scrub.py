@@ -1,0 +1,25 @@
+"""Words of another, as they may be shown."""
+
+from __future__ import annotations
+
+import re
+
+MAX_TEXT = 64 << 10
+"""Characters of a text, unless told otherwise."""
+# C0 and C1 without tab and line break; marks and overrides of the direction of writing.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def cut(text: str, most: int = MAX_TEXT) -> str:
+    """At most about ``most`` characters: the beginning and the end."""
+    return text if len(text) <= most else text[: most // 2] + "\n[…]\n" + text[-most // 2 :]
+
+
+def scrubbed(text: str, most: int = MAX_TEXT) -> str:
+    """`cut`, and what steers a terminal or the direction of writing as an escape."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), cut(text, most))
+
+
+def cell(text: str, most: int = 400) -> str:
+    """`scrubbed`, on one line."""
+    return " ".join(scrubbed(text, most).split())
