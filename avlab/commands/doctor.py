@@ -116,6 +116,7 @@ def executor(url: str) -> Iterator[Finding]:
         "off": "off: sessions run with what is installed there",
         "wheels": "built for sessions, from wheels only",
         "any": "built for sessions, also from source",
+        "no installer": "not built: neither uv nor pip is installed there",
     }
     told = installs.get(about.environments, about.environments)
     yield Finding("environments", f"{told}; Python {', '.join(about.pythons) or about.python}")

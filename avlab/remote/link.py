@@ -50,7 +50,7 @@ class Layer:
 @dataclass(frozen=True, slots=True)
 class Description:
     """What an executor says of itself. ``max_item``: bytes; ``capacity``: sessions at once; ``environments``: what it installs for
-    sessions, "off", "wheels" or "any"; ``pythons``: minor versions that they can have."""
+    sessions, "off", "wheels", "any", or "no installer" for want of one; ``pythons``: minor versions that they can have."""
 
     url: str = ""
     version: str = ""

@@ -17,12 +17,13 @@ from avlab.remote.config import RemoteExecutorConfig, make_limits
 from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
 from avlab_executor.accounts import Account
+from avlab_executor.environments import installer
 from avlab_executor.environments.interpreters import minors
 from avlab_executor.environments.policy import Policy
 from avlab_executor.environments.rooms import Rooms
 from avlab_executor.environments.spec import Environment, wanted
 from avlab_executor.environments.store import Store
-from avlab_executor.pool import Pool
+from avlab_executor.pool import PRELOAD, Pool
 from avlab_executor.sandbox import tiers
 from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS
 from avlab_executor.sandbox.tiers import TierReport
@@ -97,7 +98,7 @@ class Embedded:
             nodes=sorted(point.name for point in entry_points(group="avlab.nodes")),
             sessions=self._sessions,
             max_item=MAX_ITEM,
-            environments=self._policy.mode,
+            environments=self._policy.mode if self._policy.mode == "off" or installer.is_there() else "no installer",
             pythons=[python_version()] if self._policy.mode == "off" else minors(),
         )
 
@@ -150,7 +151,8 @@ class Embedded:
         return one_item(self.open(request, blobs), item)
 
     def _room(self, tier: str, environment: Environment) -> Pool:
-        return Pool(tier or None, self._minimum, min(self._warm, 1), seen=environment.visible())
+        preload = tuple(filter(environment.harmless, PRELOAD))
+        return Pool(tier or None, self._minimum, min(self._warm, 1), preload=preload, seen=environment.visible())
 
     def _confining(self) -> str:
         """The tier that an installer can be confined with here."""

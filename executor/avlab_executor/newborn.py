@@ -71,7 +71,7 @@ def live(nest: Nest, profile: Profile, zygote: int, entry: Entry, descriptors: S
 
 class Work(NamedTuple):
     """What workers run, in plain values. entry: "module:function". preload: modules to import before a worker exists. late: the import
-    path once it is locked, if another. bare: nothing may be imported before, not even the entry."""
+    path once it is locked, if another. bare: the entry, too, is imported only then."""
 
     entry: str
     preload: Sequence[str] = ()
@@ -84,10 +84,10 @@ def load(work: Work) -> Entry:
 
     Packages that a session has asked for are strangers: they come into the import path of the locked worker only.
     """
+    for name in work.preload:
+        if importlib.util.find_spec(name.partition(".")[0]):
+            importlib.import_module(name)
     if not work.bare:
-        for name in work.preload:
-            if importlib.util.find_spec(name.partition(".")[0]):
-                importlib.import_module(name)
         entry = _find(work.entry)
     return partial(_enter_late, work) if work.late else entry
 

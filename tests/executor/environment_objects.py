@@ -17,6 +17,11 @@ class Inside:
         __import__(module)
         return getattr(sys.modules[module], name)
 
+    def files(self, name: str) -> list[str]:
+        """The files of a package that are imported."""
+        modules = [module for full, module in sys.modules.items() if full.partition(".")[0] == name]
+        return [file for module in modules if (file := getattr(module, "__file__", None))]
+
     def write(self, path: str) -> int:
         """The errno of writing there, 0 if it succeeds."""
         try:

@@ -89,7 +89,7 @@ def test_it_is_built_once_and_nobody_can_change_it(open_store):
     assert modes(environment) <= {"0o755", "0o644"}
     assert {path.lstat().st_uid for path in environment.folder.rglob("*")} == {os.geteuid()}
     note = json.loads((environment.folder / finish.NOTE).read_text())
-    assert (note["requirements"], note["packages"], note["bare"]) == (["six==1.16.0"], ["six-1.16.0"], False)
+    assert (note["requirements"], note["packages"], note["hides"]) == (["six==1.16.0"], ["six-1.16.0"], [])
     assert sorted(path.name for path in environment.folder.iterdir()) == [finish.NOTE, "site"]
     lease.close()
 
@@ -251,6 +251,21 @@ def test_pip_installs_where_there_is_no_uv(open_store, monkeypatch):
     lease.close()
     with pytest.raises(EnvironmentFailed, match="no-such-package"):
         built(store, spec("no-such-package"))
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_dependency_that_is_named_by_its_address_is_not_built(open_store, own, tmp_path, monkeypatch, found):
+    if not found:
+        monkeypatch.setattr("avlab_executor.environments.installer.find_uv", lambda: None)
+    source = make_source(
+        own, "sly", "import os\nos.mkdir(os.path.join(os.environ['HOME'], 'ran'))\nprint('this ran')\n"
+    )
+    make_wheel(own, "leads_there", requires=[f"sly @ file://{source}"])
+    told: list[str] = []
+    with pytest.raises(EnvironmentFailed, match=r"URL dependency|nothing is built"):
+        for line in open_store().build(spec("leads-there")):
+            told.append(line)
+    assert "this ran" not in told
 
 
 SPY = """

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def test_another_numpy_is_the_one_that_everything_uses(local, tier, configured):
     with local.open(Inside(), tier=tier, pip=["numpy==2.2.6"]) as session, local.open(Inside(), tier=tier) as beside:
         version, file = session.call("module", "numpy")
         assert (version, file.startswith(str(configured / "kept"))) == ("2.2.6", True)
+        assert session.call("files", "av")[0].startswith(sys.prefix)
+        assert {file.startswith(str(configured / "kept")) for file in session.call("files", "numpy")} == {True}
         assert session.call("numbers", 5).tolist() == [0, 1, 2, 3, 4]
         assert beside.call("module", "numpy")[0] == numpy.__version__
 

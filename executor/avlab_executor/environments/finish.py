@@ -7,9 +7,10 @@ import os
 import stat
 from importlib.metadata import distribution, version
 from pathlib import Path
+from typing import Any
 
 from avlab_executor.environments.installer import SITE
-from avlab_executor.environments.spec import OWN, Environment, Spec, needs_bare, own_packages
+from avlab_executor.environments.spec import OWN, Environment, Spec, hidden, own_packages
 from avlab_executor.sandbox import scratch
 
 NOTE = "environment.json"
@@ -28,7 +29,6 @@ def finish(folder: Path, spec: Spec) -> None:
     if os.geteuid() == 0:
         os.chown(folder, 0, 0)
     names = sorted(os.listdir(site))
-    bare = not spec.interpreter.is_own or needs_bare(names) or any(_has_points(site / name) for name in names)
     if not spec.interpreter.is_own:
         _show_own(folder / OWN)
     packages = [name.removesuffix(".dist-info") for name in names if name.endswith(".dist-info")]
@@ -37,19 +37,21 @@ def finish(folder: Path, spec: Spec) -> None:
         "python": spec.interpreter.minor,
         "packages": packages,
         "bytes": scratch.usage(str(folder), 1 << 62),
-        "bare": bare,
+        "hides": hidden(names),
+        "extends": any(_has_points(site / name) for name in names),
     }
     (folder / NOTE).write_text(json.dumps(note, indent=1))
 
 
-def read_note(folder: Path) -> dict[str, object]:
+def read_note(folder: Path) -> dict[str, Any]:
     """What `finish` has noted. Raises OSError, ValueError."""
     return dict(json.loads((folder / NOTE).read_text()))
 
 
 def load(key: str, folder: Path, spec: Spec) -> Environment:
-    """The environment in a finished folder. Raises OSError, ValueError."""
-    return Environment(key, folder, spec.interpreter, bool(read_note(folder)["bare"]))
+    """The environment in a finished folder. Raises OSError, ValueError, KeyError."""
+    note = read_note(folder)
+    return Environment(key, folder, spec.interpreter, frozenset(note["hides"]), bool(note["extends"]))
 
 
 def _settle(top: Path) -> None:

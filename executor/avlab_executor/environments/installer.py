@@ -62,13 +62,13 @@ def prepare(
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in wanted))
     (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in bounds))
     uv = find_uv()
-    if uv is None and importlib.util.find_spec("pip") is None:
+    if not is_there():
         raise EnvironmentFailed(
             "neither uv nor pip is installed where the executor runs: install avlab[environments] there"
         )
     found = configuration.variables()
     found = configuration.for_uv(found) if uv else found
-    command = _uv(uv, folder, interpreter, cache) if uv else _pip(folder, interpreter, cache)
+    command = _uv(uv, folder, interpreter, cache) if uv else _pip(folder, interpreter, cache, mode == "wheels")
     command += ["--no-index"] if uv and "UV_NO_INDEX" in found else []  # a variable that uv itself does not read
     command += ["--only-binary", ":all:"] if mode == "wheels" else []
     command += ["--require-hashes"] if hashed else ["--constraint", str(folder / "constraints.txt")]
@@ -77,6 +77,11 @@ def prepare(
     prefixes = (sys.prefix, sys.base_prefix, *interpreter.prefixes, os.path.dirname(interpreter.executable))
     readable = tuple(dict.fromkeys((*prefixes, *((uv,) if uv else ()), *configuration.local_paths(found))))
     return Installation(tuple(command), {**environment(), **found, **own}, readable)
+
+
+def is_there() -> bool:
+    """Whether anything can be installed."""
+    return find_uv() is not None or importlib.util.find_spec("pip") is not None
 
 
 def find_uv() -> str | None:
@@ -118,7 +123,24 @@ def _uv(uv: str, folder: Path, interpreter: Interpreter, cache: Path) -> list[st
     ]
 
 
-def _pip(folder: Path, interpreter: Interpreter, cache: Path) -> list[str]:
-    command = [sys.executable, "-I", "-m", "pip"] + ([] if interpreter.is_own else ["--python", interpreter.executable])
-    command += ["install", "--target", str(folder / SITE), "--cache-dir", str(cache), "--disable-pip-version-check"]
+# pip builds a dependency that its package names by address, whatever --only-binary says. It starts a process for that.
+_NO_PROCESS = """
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "os.system"):
+        raise PermissionError("packages are installed from wheels only: nothing is built")
+sys.addaudithook(watch)
+"""
+_RUN_PIP = """import runpy, sys
+{}
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
+def _pip(folder: Path, interpreter: Interpreter, cache: Path, wheels: bool) -> list[str]:
+    spec = importlib.util.find_spec("pip")
+    assert spec is not None and spec.origin is not None
+    code = _RUN_PIP.format(_NO_PROCESS if wheels else "")
+    command = [interpreter.executable, "-I", "-c", code, os.path.dirname(os.path.dirname(spec.origin)), "install"]
+    command += ["--target", str(folder / SITE), "--cache-dir", str(cache), "--disable-pip-version-check"]
     return [*command, "--no-input", "--progress-bar", "off", "--no-color"]

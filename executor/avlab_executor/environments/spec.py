@@ -22,6 +22,7 @@ from avlab_executor.sandbox.visible import Visible, visible
 
 _FORMAT = 1
 _PACKAGES = ("site-packages", "dist-packages")
+WORKERS_NEED = frozenset({"numpy", "av", "cloudpickle", "google", "avlab", "avlab_executor"})
 OWN = "own"
 """Folder of an environment for another Python that shows avlab, and nothing beside it, to that Python."""
 
@@ -74,13 +75,19 @@ def wanted(bundle: Bundle, policy: Policy) -> Spec | None:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A folder with packages, and what runs them. bare: it brings packages that workers need themselves, so that none of them may be
-    imported before a worker is locked."""
+    """A folder with packages, and what runs them. hides: the names that workers need themselves and that it brings: these, and what
+    imports them, come from it alone, so no zygote imports them. extends: it brings codecs or nodes for avlab."""
 
     key: str
     folder: Path
     interpreter: Interpreter
-    bare: bool
+    hides: frozenset[str] = frozenset()
+    extends: bool = False
+
+    def harmless(self, module: str) -> bool:
+        """Whether a zygote may import a module of PRELOAD for all workers of this environment: nothing of it is brought by it."""
+        needed = {"avlab.core.wire": "google"}.get(module, module.partition(".")[0])
+        return self.interpreter.is_own and needed not in self.hides
 
     def visible(self) -> Visible:
         """What its workers see: its packages before the executor's own; for another Python, avlab alone besides."""
@@ -91,7 +98,7 @@ class Environment:
                 (n for n, p in enumerate(own.import_path) if os.path.basename(p) in _PACKAGES), len(own.import_path)
             )
             late = (*own.import_path[:at], site, *own.import_path[at:])
-            return Visible(own.import_path, (*own.folders, site), late=late, bare=self.bare)
+            return Visible(own.import_path, (*own.folders, site), late=late, bare=bool(self.hides) or self.extends)
         first = (*self.interpreter.library, str(self.folder / OWN))
         folders = (*self.interpreter.prefixes, *own_packages().values(), str(self.folder))
         late = (*self.interpreter.library, site, str(self.folder / OWN))
@@ -108,8 +115,6 @@ def own_packages() -> dict[str, str]:
     return found
 
 
-def needs_bare(names: Sequence[str]) -> bool:
-    """Whether packages of these top-level names are among what workers need themselves."""
-    return not {"numpy", "av", "cloudpickle", "google", "avlab", "avlab_executor"}.isdisjoint(
-        name.partition(".")[0] for name in names
-    )
+def hidden(names: Sequence[str]) -> list[str]:
+    """Which of the names that workers need themselves are among these of files and folders to import."""
+    return sorted(WORKERS_NEED & {name.partition(".")[0] for name in names})

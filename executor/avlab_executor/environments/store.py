@@ -191,7 +191,7 @@ class Store:
         found = []
         for folder in self._kept.iterdir():
             with contextlib.suppress(OSError, ValueError, KeyError):  # another process has just removed it
-                size = int(str(finish.read_note(folder)["bytes"]))
+                size = int(finish.read_note(folder)["bytes"])
                 found.append(((folder / finish.NOTE).stat().st_mtime_ns, folder.name, size))
         total = sum(size for _, _, size in found)
         for _, key, size in sorted(found):

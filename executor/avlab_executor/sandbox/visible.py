@@ -31,7 +31,7 @@ _OWN_PACKAGES = ("avlab", "avlab_executor")
 class Visible:
     """import_path: the zygote's sys.path. folders: what workers may read, besides SYSTEM. executable: the interpreter of both. late: a
     worker's sys.path once it is locked, where it holds packages that sessions have asked for: only there they are imported. bare:
-    those hide what zygotes import for all workers."""
+    those concern what the worker's own code imports."""
 
     import_path: tuple[str, ...]
     folders: tuple[str, ...]
