@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the account, the address of the peer, and the trace of the call if there is one."""
+    """Who calls: the account, the peer (its address, and the name in its certificate if it showed one), the trace of the call."""
 
     account: Account
     peer: str = ""

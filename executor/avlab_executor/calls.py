@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -19,6 +20,8 @@ from avlab_executor.audit import audit
 from avlab_executor.auth import Auth
 from avlab_executor.service import Service
 
+SEND_SECONDS = 600.0
+"""How long a caller may take to send what is answered once: it holds one of the server's threads."""
 INTERNAL = "an internal error of the executor: its log says more"
 _FAULTS = {getattr(grpc.StatusCode, name) for name in ("UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")}
 """Statuses that are a server's own errors, by OpenTelemetry's conventions."""
@@ -44,7 +47,12 @@ class Calls:
 
     def add(self, method: str, form: str, function: Callable[[Any, Caller, Any], Any]) -> None:
         """Serve a method. form: "unary_unary", "stream_unary" or "stream_stream", as in gRPC."""
-        handle = self._stream(method, function) if form == "stream_stream" else self._single(method, function)
+        forms: dict[str, Callable[[str, Any], Callable[[Any, Any], Any]]] = {
+            "unary_unary": self._single,
+            "stream_unary": self._sent,
+            "stream_stream": self._stream,
+        }
+        handle = forms[form](method, function)
         self._handlers[f"/{SERVICE}/{method}"] = getattr(grpc, f"{form}_rpc_method_handler")(handle)
         # In the form that begins before a message has been read: strangers shall not make the server hold any.
         self._refusals[f"/{SERVICE}/{method}"] = grpc.stream_stream_rpc_method_handler(self._stream(method, _never))
@@ -58,6 +66,13 @@ class Calls:
         def handle(request: Any, context: Any) -> bytes:
             with self._answering(method, context) as caller:
                 return function(request, caller, context)
+
+        return handle
+
+    def _sent(self, method: str, function: Callable[[Any, Caller, Any], bytes]) -> Callable[[Any, Any], bytes]:
+        def handle(requests: Any, context: Any) -> bytes:
+            with self._answering(method, context) as caller, caller.account.stream(), _within(SEND_SECONDS, context):
+                return function(requests, caller, context)
 
         return handle
 
@@ -111,7 +126,21 @@ class Calls:
             ended.abort(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
         if trace is not None:
             trace.note(avlab__tenant=account.tenant.name)
-        return Caller(account, context.peer(), trace)
+        names = context.auth_context().get("x509_common_name", ())  # of the certificate that the client showed
+        shown = "".join(f" ({name.decode('utf-8', 'replace')})" for name in names)
+        return Caller(account, context.peer() + shown, trace)
+
+
+@contextmanager
+def _within(seconds: float, context: Any) -> Iterator[None]:
+    """The call is over after so many seconds."""
+    timer = threading.Timer(seconds, context.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _never(requests: Any, caller: Caller, context: Any) -> Iterator[bytes]:

@@ -86,6 +86,8 @@ def run(options: argparse.Namespace) -> int:
         if values["health_socket"]:
             stack.enter_context(HealthSocket(values["health_socket"], server.serves))
         scheme = "grpcs" if config.certificate else "grpc"
+        if server.metrics is not None:
+            _log.info("metrics at %s:%d/metrics", values["metrics"][0], server.metrics.port)
         print(f"serving {scheme}://{config.host}:{server.port}, isolation tier {server.tier}", flush=True)
         if values["idle_exit"] is None:
             done.wait()

@@ -1,5 +1,6 @@
 """Who may use a server: addresses, tokens, certificates. Nothing secret is shown, nothing is sent in the clear."""
 
+import logging
 import re
 import subprocess
 from collections.abc import Iterator
@@ -294,13 +295,15 @@ def mutual(own: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         yield server, folder
 
 
-def test_a_client_shows_its_certificate(own, mutual) -> None:
+def test_a_client_shows_its_certificate(own, mutual, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="avlab.audit")
     server, folder = mutual
     tls = avlab.TLS(ca=str(own[0]), certificate=str(folder / "client.crt"), key=str(folder / "client.key"))
     url = f"grpcs://127.0.0.1:{server.port}"
     for given in (tls, {"ca": own[0], "certificate": folder / "client.crt", "key": folder / "client.key"}):
         with avlab.connect(url, auth=TOKEN, tls=given) as executor:
             assert executor.execute(Far(), "twice", 21) == 42
+    assert re.search(r'"event": "hello", "tenant": "default", "peer": "ipv4:[\d.:]+ \(client\)"', caplog.text)
     with pytest.raises(Denied, match="token"):  # the certificate does not replace it
         avlab.connect(url, tls=tls)
 

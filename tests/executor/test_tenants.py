@@ -339,6 +339,23 @@ def test_streams_that_open_nothing_are_bounded_and_leave_room_for_others() -> No
         assert until(lambda: server._service.accounts[0]._streams == 0)
 
 
+def test_who_sends_blobs_and_never_ends_is_cut_off(shared, monkeypatch) -> None:
+    monkeypatch.setattr("avlab_executor.calls.SEND_SECONDS", 0.2)
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait()
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{shared.port}") as channel:
+        put = channel.stream_unary("/avlab.v1.Executor/PutBlobs")
+        with pytest.raises(grpc.RpcError) as caught:
+            put(silence(), metadata=[("authorization", f"Bearer {ALICE}")], timeout=20)
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+        never.set()
+    assert until(lambda: shared._service.accounts[0]._streams == 0)
+
+
 def test_a_refused_session_leaves_its_place() -> None:
     with serving(Tenant("a", quota=Quota(sessions=1))) as server, client(server) as executor:
         for _ in range(3):
