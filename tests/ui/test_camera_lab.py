@@ -171,6 +171,28 @@ def test_the_device_opened_again_another_size_a_broken_connection_and_a_busy_cel
     assert not [line for line in page.console if line.startswith("pageerror")]
 
 
+def test_another_camera_from_the_menu_takes_the_place_of_the_first(launch: Callable[..., Any], without: Any) -> None:
+    # Chromium's second fake device gives 16 bit of depth (Y16), which WebRTC cannot send; the third gives MJPEG, as real cameras do.
+    page = without(TRACKS, launch("--use-fake-device-for-media-stream=device-count=3,fps=30"))
+    page.open("second.ipynb", [SETUP, RUN.replace("avlab.Camera(", "avlab.Camera(device='fake_device_0', ")])
+    page.run(0)
+    page.run(1)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    before = pictures(page, 30)
+    menu = page.page.get_by_test_id("avlab-camera-video-menu")
+    assert menu.locator("option").all_inner_texts() == [f"fake_device_{n}" for n in range(3)]
+    menu.select_option(label="fake_device_2")
+    videos = "window.all.filter((track) => track.kind === 'video')"
+    page.until(lambda: page.page.evaluate(f"{videos}.length") == 2)
+    after = pictures(page, facts(page)["times"]["video"][0] + 60)
+    first, second = page.page.evaluate(f"{videos}.map((track) => [track.label, track.readyState])")
+    assert [first, second] == [["fake_device_0", "ended"], ["fake_device_2", "live"]]
+    assert after["running"] and after["state"]["reconnects"] == before["state"]["reconnects"] == 0
+    for track in ("video", "audio"):
+        assert after["times"][track][1], f"times of {track} do not increase"
+
+
 def test_a_screen_is_shared_too(page: Any, tmp_path: Path) -> None:
     page.open("screen.ipynb", [SETUP, "camera = avlab.Screen()\nrun = (camera >> Look()).start()"])
     page.run(0)
@@ -231,11 +253,8 @@ def test_menus_keys_and_both_themes(page: Any, tmp_path: Path) -> None:
     assert both.get_by_test_id("avlab-camera-hide").get_attribute("aria-pressed") == "true"
     assert page.page.evaluate("window.all.map((track) => track.enabled)").count(False) == 2
     page.page.keyboard.press("v")
-    page.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-    page.page.wait_for_timeout(500)
-    page.page.screenshot(path=tmp_path / "dark.png")
-    page.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })")
+    with page.dark():
+        page.page.screenshot(path=tmp_path / "dark.png")
     page.page.keyboard.press("x")
     sound.get_by_test_id("avlab-camera-stop").click()
     page.until(lambda: set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"})
