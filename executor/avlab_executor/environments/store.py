@@ -93,7 +93,7 @@ class Store:
         return self.policy.place / "building"
 
     def _is_kept(self, key: str) -> bool:
-        return (self._kept / key / finish.NOTE).exists()
+        return os.path.exists(self._kept / key / finish.NOTE)
 
     def _open_lock(self, key: str) -> int:
         try:
