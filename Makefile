@@ -52,8 +52,8 @@ fuzz: $(VENV)/.dev ## damage what others send, CASES=200000 times from a new SEE
 escapes: $(VENV)/.dev programs ## try to escape from every isolation tier, and print what came of it
 	@$(BIN)/python tests/sandbox/escapes.py
 
-image: engine ## build the executor's image; EXTRAS=common adds common packages
-	@docker/engine.sh docker/build.sh --extras "$(EXTRAS)" | sed 's/^/· image /'
+image: engine ## build the executor's image; VARIANT=small or common for another
+	@echo "· image $$(docker/engine.sh docker/build.sh --variant $(or $(VARIANT),standard))"
 
 protos: $(VENV)/.dev ## make the descriptor set from protos/
 	@$(BIN)/python -m grpc_tools.protoc -I protos --descriptor_set_out=$(DESCRIPTORS) protos/avlab/v1/executor.proto

@@ -1,22 +1,30 @@
 #!/bin/sh
 # Build the executor's image.
-#   docker/build.sh [--base IMAGE] [--extras "common"] [--tag NAME]
+#   docker/build.sh [--base IMAGE] [--variant small|standard|common] [--tag NAME]
+# small: what sessions need; standard: also what builds their packages, metrics and traces; common: also common packages.
+# Without --tag: the variable AVLAB_IMAGE, or avlab-executor with the version.
 # Without --base: python:3.11-slim-bookworm, or where no registry can be reached a base made of Debian's packages.
 set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
-base='' extras='' tag=''
+base='' variant=standard tag=''
 while [ $# -gt 1 ]; do
   case $1 in
     --base) base=$2 ;;
-    --extras) extras=$2 ;;
+    --variant) variant=$2 ;;
     --tag) tag=$2 ;;
     *) break ;;
   esac
   shift 2
 done
+case $variant in
+  small) extras='' suffix=-small ;;
+  standard) extras='environments operation' suffix='' ;;
+  common) extras='environments operation common' suffix=-common ;;
+  *) set -- "$variant" ;;
+esac
 [ $# = 0 ] || { sed -n '3s/^# */usage: /p' "$0" >&2; exit 2; }
-tag=${tag:-avlab-executor:$version${extras:+-$(echo "$extras" | tr ' ,' '--')}}
+tag=${tag:-${AVLAB_IMAGE:-avlab-executor:$version$suffix}}
 if [ -z "$base" ]; then
   base=python:3.11-slim-bookworm
   docker image inspect "$base" >/dev/null 2>&1 || docker pull -q "$base" >/dev/null 2>&1 || base=$(docker/base.sh)

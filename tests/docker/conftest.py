@@ -16,7 +16,7 @@ from avlab_executor.container.options import Options, container_name
 import avlab
 
 ROOT = Path(__file__).parents[2]
-for folder in (Path(__file__).parent, ROOT / "tests/links", ROOT / "tests/sandbox"):
+for folder in (Path(__file__).parent, ROOT / "tests/executor", ROOT / "tests/links", ROOT / "tests/sandbox"):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # what the tests run on the other bank, and the suites that are run there
 

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -103,4 +104,4 @@ def test_it_is_run_as_the_container_of_one_person_is(team) -> None:
 
 def test_it_names_the_image_of_this_version() -> None:
     service = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]["executor"]
-    assert service["image"] == f"${{AVLAB_IMAGE:-{Options().image}}}"
+    assert service["image"] == f"${{AVLAB_IMAGE:-avlab-executor:{version('avlab')}}}"

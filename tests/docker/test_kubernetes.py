@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_the_pod_is_run_as_the_container_is(variant) -> None:
     assert [port["containerPort"] for port in container["ports"]] == [PORT]
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {*given["tmpfs"], *(volume["bind"] for volume in given["volumes"].values())} <= mounted
-    assert container["image"] == given["image"]
+    assert container["image"] == f"avlab-executor:{version('avlab')}"
     assert FOLDER in mounted
     assert not spec["automountServiceAccountToken"]
     assert not spec["enableServiceLinks"]  # it would set AVLAB_EXECUTOR_PORT

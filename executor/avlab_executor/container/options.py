@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -22,6 +23,8 @@ LABEL = "avlab.executor"
 """Label with the options, by which containers are found and made again."""
 CACHE = "/var/cache/avlab"
 """Inside: where environments with sessions' packages are kept, on a volume that outlives containers."""
+IMAGE_VARIABLE = "AVLAB_IMAGE"
+"""Environment variable with the image's name, if it is not the one that `make image` gives."""
 _USER = 10001
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,50}")
 
@@ -34,7 +37,7 @@ class Options:
     Raises ConfigError.
     """
 
-    image: str = f"avlab-executor:{version('avlab')}"
+    image: str = field(default_factory=lambda: os.environ.get(IMAGE_VARIABLE) or f"avlab-executor:{version('avlab')}")
     port: int = 0
     memory: str = "2G"
     cpus: float = 2.0
