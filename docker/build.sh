@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build the executor's image.
 #   docker/build.sh [--base IMAGE] [--variant small|standard|common] [--tag NAME]
-# small: what sessions need; standard: also what builds their packages, metrics and traces; common: also common packages.
+# small: what sessions need; standard: also gVisor, what builds packages, metrics and traces; common: also common packages.
 # Without --tag: the variable AVLAB_IMAGE, or avlab-executor with the version.
 # Without --base: python:3.11-slim-bookworm, or where no registry can be reached a base made of Debian's packages.
 set -eu
@@ -18,9 +18,9 @@ while [ $# -gt 1 ]; do
   shift 2
 done
 case $variant in
-  small) extras='' suffix=-small ;;
-  standard) extras='environments operation' suffix='' ;;
-  common) extras='environments operation common' suffix=-common ;;
+  small) extras='' packages='' suffix=-small ;;
+  standard) extras='environments operation' packages=runsc suffix='' ;;
+  common) extras='environments operation common' packages=runsc suffix=-common ;;
   *) set -- "$variant" ;;
 esac
 [ $# = 0 ] || { sed -n '3s/^# */usage: /p' "$0" >&2; exit 2; }
@@ -37,5 +37,5 @@ if [ -n "${PIP_CERT:-${SSL_CERT_FILE:-}}" ]; then cp "${PIP_CERT:-$SSL_CERT_FILE
 log=$(mktemp)
 trap 'rm -f "$machine" "$log"' EXIT
 docker build ${PIP_INDEX_URL:+--build-arg PIP_INDEX_URL} -f docker/Dockerfile -t "$tag" \
-  --build-arg "BASE_IMAGE=$base" --build-arg "EXTRAS=$extras" --build-arg "VERSION=$version" . >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  --build-arg "BASE_IMAGE=$base" --build-arg "EXTRAS=$extras" --build-arg "DEBIAN_PACKAGES=$packages" --build-arg "VERSION=$version" . >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 echo "$tag"

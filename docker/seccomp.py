@@ -1,4 +1,4 @@
-"""Write docker/seccomp.json: the profile with which an executor in a container can use the tier `namespaces`.
+"""Write docker/seccomp.json: the profile with which an executor in a container can use the tiers `namespaces` and `gvisor`.
 
     python docker/seccomp.py [IMAGE] > docker/seccomp.json        (as root, beside the engine)
 
@@ -15,6 +15,8 @@ from typing import Any
 
 # avlab_executor.sandbox.kernel: new namespaces, a root of its own, read-only mounts.
 ADDED = ("mount", "mount_setattr", "pivot_root", "setns", "umount2", "unshare")
+# runsc, which the tier gvisor starts in such a sandbox, makes its own with clone and chroot.
+ADDED_FOR_GVISOR = ("chroot", "clone")
 # Newer engines leave io_uring out of their default, because of its record.
 LEFT_OUT = ("io_uring_enter", "io_uring_register", "io_uring_setup")
 # No 32-bit and x32 calls: what runs in the image is 64-bit.
@@ -38,10 +40,10 @@ def default(image: str) -> dict[str, Any]:
 
 def extended(profile: dict[str, Any]) -> dict[str, Any]:
     """The engine's profile with what avlab needs."""
-    rules = [dict(rule) for rule in profile["syscalls"]]
+    rules = [dict(rule) for rule in profile["syscalls"] if rule["names"] != ["clone"]]
     plain = max(rules, key=lambda rule: len(rule["names"]))
     assert plain["action"] == "SCMP_ACT_ALLOW" and not plain.get("args")
-    plain["names"] = sorted({*plain["names"], *ADDED} - {*LEFT_OUT})
+    plain["names"] = sorted({*plain["names"], *ADDED, *ADDED_FOR_GVISOR} - {*LEFT_OUT})
     return {"defaultAction": profile["defaultAction"], "archMap": ARCHITECTURES, "syscalls": rules}
 
 

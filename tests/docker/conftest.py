@@ -59,10 +59,10 @@ def up(name: str, **options: object) -> Iterator[str]:
             made.down(name)
 
 
-@pytest.fixture(scope="module", params=["landlock", "namespaces"])
+@pytest.fixture(scope="module", params=["landlock", "namespaces", "gvisor"])
 def contained(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An executor in a stock container, and in one with the shipped seccomp profile, which gives the stronger tier."""
-    with up(request.param, tier=request.param, seccomp=request.param == "namespaces") as url:
+    """An executor in a stock container, and in those with the shipped seccomp profile, which allows the stronger tiers."""
+    with up(request.param, tier=request.param, seccomp=request.param != "landlock") as url:
         yield url
 
 

@@ -1,5 +1,6 @@
 """What the tests run in the container."""
 
+import errno
 import os
 
 import av
@@ -21,6 +22,15 @@ class Prober:
                 return file.read()
         except OSError as error:
             return type(error).__name__
+
+    def fill(self, folder: str, size: int) -> str:
+        """What ends the writing of ``size`` bytes there."""
+        try:
+            with open(f"{folder}/much", "wb") as file:
+                file.write(bytes(size))
+            return "nothing"
+        except OSError as error:
+            return errno.errorcode[error.errno]
 
     def uid(self) -> int:
         return os.getuid()

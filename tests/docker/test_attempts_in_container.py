@@ -26,26 +26,28 @@ ELSEWISE = {
         "write /proc/self/oom_score_adj": "ENOENT",
         "open the inbox again for writing": "ENOENT",
     },
+    "gvisor": {},
 }
 
 
 def outcomes(tier: str) -> dict[str, str]:
     """What each attempt gets in a container that is run as the executor's is, with the tests mounted."""
-    given = Options(seccomp=tier == "namespaces").arguments() | {
-        "entrypoint": ["python", "/tests/docker/attempts_inside.py"],
-        "command": [tier],
-        "volumes": {str(ROOT / "tests"): {"bind": "/tests", "mode": "ro"}},
-        "ports": {},
-        "labels": {},
-    }
+    options = Options(seccomp=tier != "landlock", tier=tier)
+    host = options.host() | {"Binds": [f"{ROOT / 'tests'}:/tests:ro"], "PortBindings": {}}
     client = docker.from_env()
+    entrypoint = ["python", "/tests/docker/attempts_inside.py"]
+    given = options.container() | {"entrypoint": entrypoint, "command": [tier], "labels": {}}
+    made = client.containers.get(client.api.create_container(host_config=host, **given)["Id"])
     try:
-        return json.loads(client.containers.run(remove=True, **given))
+        made.start()
+        assert made.wait()["StatusCode"] == 0, made.logs()
+        return json.loads(made.logs(stderr=False))
     finally:
+        made.remove(force=True)
         client.close()
 
 
-@pytest.mark.parametrize("tier", ["landlock", "namespaces"])
+@pytest.mark.parametrize("tier", ["landlock", "namespaces", "gvisor"])
 def test_no_attempt_succeeds(tier) -> None:
     found = outcomes(tier)
     assert len(found) == len(ATTEMPTS) >= 100

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from avlab_executor.container.options import Options
+from avlab_executor.container.options import USER, Options
 from conftest import ROOT, docker
 from container_objects import Prober
 
@@ -89,14 +89,11 @@ def test_it_is_healthy_and_keeps_its_secrets(team) -> None:
 
 def test_it_is_run_as_the_container_of_one_person_is(team) -> None:
     theirs = json.loads(docker("inspect", team[2]))[0]
-    arguments = Options().arguments()
-    host = theirs["HostConfig"]
-    assert host["CapDrop"] == arguments["cap_drop"]
-    assert host["ReadonlyRootfs"] and host["Init"] and not host["Privileged"]
-    assert host["Tmpfs"] == arguments["tmpfs"]
-    assert (host["Memory"], host["MemorySwap"]) == (arguments["mem_limit"], arguments["memswap_limit"])
-    assert (host["NanoCpus"], host["PidsLimit"]) == (arguments["nano_cpus"], arguments["pids_limit"])
-    assert theirs["Config"]["User"] == arguments["user"]
+    host, ours = theirs["HostConfig"], Options().host()
+    same = ("Init", "ReadonlyRootfs", "CapDrop", "Tmpfs", "Memory", "MemorySwap", "NanoCpus", "PidsLimit")
+    assert {name: host[name] for name in same} == {name: ours[name] for name in same}
+    assert not host["Privileged"]
+    assert theirs["Config"]["User"] == USER
     (first, second) = sorted(host["SecurityOpt"], key=len)
     assert first == "no-new-privileges"
     assert json.loads(second.partition("=")[2]) == json.loads((ROOT / "docker/seccomp.json").read_text())

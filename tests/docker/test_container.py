@@ -11,6 +11,7 @@ from conftest import IMAGE, docker, named
 from container_objects import Dim, Prober
 
 import avlab
+from avlab.core.errors import LimitUnsupported
 
 pytestmark = pytest.mark.usefixtures("current_image")
 
@@ -50,9 +51,20 @@ def test_a_real_video_goes_through_it_and_keeps_its_sound(contained) -> None:
 
 def test_user_code_finds_neither_the_token_nor_another_user(contained) -> None:
     with avlab.connect(contained) as executor, executor.open(Prober()) as session:
-        for path in ("/run/avlab/token", "/etc/passwd", "/etc/hostname", "/proc/1/environ"):
+        for path in ("/run/avlab/token", "/etc/passwd", "/etc/hostname", "/proc/kcore"):
             assert session.call("read", path) in ("PermissionError", "FileNotFoundError")
         assert session.call("uid") == 10001
+
+
+def test_all_that_user_code_may_write_is_bounded(contained) -> None:
+    with avlab.connect(contained) as executor:
+        if executor.describe().tier == "landlock":  # it watches, and says that it cannot bound exactly
+            with pytest.raises(LimitUnsupported):
+                executor.open(Prober(), scratch="1M")
+            return
+        with executor.open(Prober(), scratch="1M") as session:
+            for folder in ("/tmp", "."):
+                assert session.call("fill", folder, 64 << 20) == "ENOSPC"
 
 
 def test_the_server_has_no_rights_and_a_root_that_nobody_writes(contained) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from avlab_executor.container.options import FOLDER, PORT, Options
+from avlab_executor.container.options import CACHE, FOLDER, PORT, USER, Options
 from conftest import ROOT
 from pod_security import CONTROLS, violations
 
@@ -97,12 +97,12 @@ def test_the_pod_is_run_as_the_container_is(variant) -> None:
     spec = pod(variant)
     (container,) = spec["containers"]
     security = spec["securityContext"] | container["securityContext"]
-    given = Options().arguments()
-    assert f"{security['runAsUser']}:{security['runAsGroup']}" == given["user"]
-    assert security["readOnlyRootFilesystem"] is given["read_only"] is True
+    given = Options().host()
+    assert f"{security['runAsUser']}:{security['runAsGroup']}" == USER
+    assert security["readOnlyRootFilesystem"] is given["ReadonlyRootfs"] is True
     assert [port["containerPort"] for port in container["ports"]] == [PORT]
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert {*given["tmpfs"], *(volume["bind"] for volume in given["volumes"].values())} <= mounted
+    assert {*given["Tmpfs"], CACHE} <= mounted
     assert container["image"] == f"avlab-executor:{version('avlab')}"
     assert FOLDER in mounted
     assert not spec["automountServiceAccountToken"]

@@ -92,7 +92,7 @@ def test_it_ends_when_idle_and_the_next_use_starts_it_as_it_was(name, capsys) ->
 
 
 def test_a_container_that_is_killed_is_an_error_for_its_sessions_and_not_for_the_next(name) -> None:
-    with avlab.connect(URL) as executor:
+    with avlab.connect(URL, grace=2) as executor:
         with executor.open(Prober()) as session:
             assert session.call("uid") == 10001
             docker("kill", named(URL))

@@ -7,7 +7,7 @@ from pathlib import Path
 import docker
 import pytest
 from avlab_executor.container.engine import engine
-from avlab_executor.container.options import CACHE, LABEL, Options, container_name
+from avlab_executor.container.options import CACHE, Options, container_name
 from environment_objects import Inside
 from wheelhouse import make_wheel
 
@@ -25,15 +25,14 @@ def start(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     wheels.chmod(0o755)
     make_wheel(wheels, "witness", files={"witness.py": "__version__ = '1.0'\n"})
     options = Options(seccomp=request.param == "namespaces", tier=request.param)
-    volume = {NAME: {"bind": CACHE, "mode": "rw"}, str(wheels): {"bind": "/wheels", "mode": "ro"}}
-    find = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": "/wheels"}
-    given = options.arguments() | {"volumes": volume, "environment": find, "labels": {LABEL: options.label()}}
+    host = options.host() | {"Binds": [f"{NAME}:{CACHE}", f"{wheels}:/wheels:ro"]}
+    given = options.container() | {"environment": {"UV_NO_INDEX": "1", "UV_FIND_LINKS": "/wheels"}}
     client = docker.from_env()
 
     def restart() -> None:
         with engine() as made:
             made.down(NAME)
-        client.containers.create(name=container_name(NAME), **given).start()
+        client.api.start(client.api.create_container(name=container_name(NAME), host_config=host, **given))
 
     try:
         yield restart

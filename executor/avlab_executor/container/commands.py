@@ -23,7 +23,9 @@ def add_commands(commands: Any) -> None:
     up.add_argument("--cpus", type=float, default=default.cpus, help=f"processors (default {default.cpus:g})")
     up.add_argument("--pids", type=int, default=default.pids, help=f"processes and threads (default {default.pids})")
     up.add_argument("--sessions", type=int, default=default.sessions, help=f"most at once (default {default.sessions})")
-    up.add_argument("--min-tier", dest="tier", choices=("landlock", "namespaces"), help="refuse to serve with less")
+    up.add_argument(
+        "--min-tier", dest="tier", choices=("landlock", "namespaces", "gvisor"), help="refuse to serve with less"
+    )
     up.add_argument(
         "--idle-exit", dest="idle", type=float, metavar="SECONDS", help="end after that long without a session"
     )

@@ -65,7 +65,10 @@ class Engine:
 
     def _run(self, name: str, options: Options) -> Any:
         try:
-            made = self._client.containers.create(name=container_name(name), **options.arguments())
+            # Docker's own API: its client for people knows nothing of masked paths.
+            made = self._client.api.create_container(
+                name=container_name(name), host_config=options.host(), **options.container()
+            )
         except self._errors.ImageNotFound:
             raise ConfigError(
                 f"the image {options.image} is not on this machine: build it in avlab's source with `make image`, or name another "
@@ -77,14 +80,15 @@ class Engine:
             if (found := self.find(name)) is not None:  # another process was quicker
                 return found
             raise ConfigError(f"a container {container_name(name)} exists that is no executor: rename it") from None
+        found = self._client.containers.get(made["Id"])
         try:
-            made.start()
+            found.start()
         except self._errors.APIError as error:
-            made.remove()
+            found.remove()
             if any(words in str(error) for words in _PORT_TAKEN):
                 raise ConfigError(f"port {options.port} of 127.0.0.1 is in use: give another --port, or 0") from None
             raise
-        return made
+        return found
 
     def _await_serving(self, container: Any) -> None:
         end = time.monotonic() + START_SECONDS

@@ -12,6 +12,7 @@ from typing import Any
 
 from avlab.core.errors import ConfigError
 from avlab.remote.limits import parse_size
+from avlab_executor.sandbox.profile import GVISOR
 
 PORT = 7411
 """Inside; outside the engine takes a free one of 127.0.0.1."""
@@ -25,14 +26,14 @@ CACHE = "/var/cache/avlab"
 """Inside: where environments with sessions' packages are kept, on a volume that outlives containers."""
 IMAGE_VARIABLE = "AVLAB_IMAGE"
 """Environment variable with the image's name, if it is not the one that `make image` gives."""
-_USER = 10001
+USER = "10001:10001"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,50}")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Of one container. port: on 127.0.0.1, 0 takes a free one. memory: bytes, no swap. cpus: processors. pids: processes and threads.
-    tier: the weakest isolation that may serve. sessions: most at once. idle: seconds without a session after which it ends, or
+    tier: the weakest isolation that may serve; "gvisor" also lifts Docker's masks of /proc. sessions: most at once. idle: seconds without a session after which it ends, or
     None: when it is told to. seccomp: whether to use avlab's profile, with which the tier `namespaces` works, or the engine's.
     Raises ConfigError.
     """
@@ -72,28 +73,37 @@ class Options:
         words += ["--min-tier", self.tier] if self.tier else []
         return words + (["--idle-exit", f"{self.idle:g}"] if self.idle is not None else [])
 
-    def arguments(self) -> dict[str, Any]:
-        """Of docker's ``containers.create``. docker/compose.yaml says the same."""
-        size = parse_size(self.memory)
+    def container(self) -> dict[str, Any]:
+        """What is run: arguments of docker's ``create_container``."""
         return {
             "image": self.image,
             "command": self.command(),
             "labels": {LABEL: self.label()},
-            "init": True,
-            "user": f"{_USER}:{_USER}",
-            "read_only": True,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges", *([f"seccomp={profile()}"] if self.seccomp else [])],
-            "tmpfs": {
+            "user": USER,
+            "ports": [PORT],
+        }
+
+    def host(self) -> dict[str, Any]:
+        """How it is run: HostConfig of Docker's API. docker/compose.yaml says the same."""
+        size = parse_size(self.memory)
+        # gVisor mounts a /proc of its own, which the kernel allows only where nothing of the first one is masked.
+        unmasked: dict[str, Any] = {"MaskedPaths": [], "ReadonlyPaths": []} if self.tier == GVISOR else {}
+        return {
+            "Init": True,
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges", *([f"seccomp={profile()}"] if self.seccomp else [])],
+            "Tmpfs": {
                 "/tmp": "size=512m,mode=1777",
-                FOLDER: f"size=1m,mode=0700,uid={_USER},gid={_USER}",
+                FOLDER: "size=1m,mode=0700,uid={},gid={}".format(*USER.split(":")),
             },
-            "volumes": {"avlab-environments": {"bind": CACHE, "mode": "rw"}},
-            "mem_limit": size,
-            "memswap_limit": size,
-            "nano_cpus": int(self.cpus * 1e9),
-            "pids_limit": self.pids,
-            "ports": {f"{PORT}/tcp": ("127.0.0.1", self.port or None)},
+            "Binds": [f"avlab-environments:{CACHE}"],
+            "Memory": size,
+            "MemorySwap": size,
+            "NanoCpus": int(self.cpus * 1e9),
+            "PidsLimit": self.pids,
+            "PortBindings": {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(self.port)}]},
+            **unmasked,
         }
 
 
