@@ -134,7 +134,7 @@ class Node:
 
     Override ``process`` (one item in; return, yield or await results), and where needed ``open``, ``close`` and ``flush``
     (results that remain when the input has ended). Set ``stateless = True`` when an item's result depends on that item
-    alone. Raises ConfigError for unknown or missing parameters.
+    alone; ``snapshot()`` (plain data, bytes or arrays) and ``restore(state)`` carry state over to another worker. Raises ConfigError for unknown or missing parameters.
     """
 
     stateless: ClassVar[bool] = False

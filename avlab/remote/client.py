@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ from avlab.remote.arguments import dataclasses_of
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore
 from avlab.remote.limits import Limits
-from avlab.remote.link import Connection, Description
+from avlab.remote.link import Connection, Description, Link
+from avlab.remote.restart import RestartingLink
 from avlab.remote.session import WINDOW, OnLog, Session, new_session_id
 from avlab.remote.twins import in_thread
 
@@ -71,16 +73,29 @@ class Executor:
         classes = {**classes, **{class_name(cls): cls for cls in types}}
         log = on_log or print_log
         self._prepare(request, log)
-        link = self._connection.open(request, blobs)
-        try:
-            opened = _opened(link.recv, log)
-        except BaseException:
-            link.close()
-            raise
+        link, opened = self._begin(request, blobs, log)
+        if opened.stateless or opened.restores:
+
+            def reopen(use: Callable[[Link], None]) -> tuple[Link, Opened]:
+                return self._begin(replace(request, session=new_session_id()), blobs, log, use)
+
+            link = RestartingLink(link, opened, reopen, window=WINDOW, patience=self.config.grace)
         values = Values(classes=classes, pickle=self._connection.argument)
         session = Session(link, values, opened, name=name, on_log=log, kill=getattr(link, "kill", None))
         self._sessions.add(session)
         return session
+
+    def _begin(
+        self, request: Open, blobs: Mapping[str, bytes], log: OnLog, use: Callable[[Link], None] = lambda link: None
+    ) -> tuple[Link, Opened]:
+        """A link with an open session; ``use`` gets it before that stands."""
+        link = self._connection.open(request, blobs)
+        use(link)
+        try:
+            return link, _opened(link.recv, log)
+        except BaseException:
+            link.close()
+            raise
 
     def execute(self, target: Any, method: str, *args: Any, on_log: OnLog | None = None, **limits: Any) -> Any:
         """Open a session, make one call in it and close it: one round trip where the executor can do it in one.

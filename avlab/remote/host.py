@@ -93,6 +93,7 @@ class Host:
             consumes=[f"{t.__module__}.{t.__qualname__}" for t in types],
             stateless=bool(getattr(self._target, "stateless", False)),
             has_process=self._is_node,
+            restores=all(callable(getattr(self._target, name, None)) for name in ("snapshot", "restore")),
         )
 
     def interrupt(self) -> None:

@@ -144,6 +144,7 @@ class Session:
             outputs=meter.outputs,
             bytes_sent=meter.bytes_sent,
             bytes_received=meter.bytes_received,
+            restarts=getattr(self._link, "restarts", 0),
             busy=meter.busy / 1e9,
             offset=meter.offset,
             hops=meter.hops(),

@@ -26,7 +26,7 @@ class SessionStatistics:
     """Inputs and outputs of ``process`` and calls, payload bytes each way, the tier, and p50/p95 per hop.
 
     Hops: ``transfer`` (both ways and in queues between), ``queue`` (waiting in the worker), ``process`` (user code).
-    busy: seconds that user code has worked. offset: nanoseconds that the worker's clock is ahead of the one here, estimated.
+    restarts: workers that have followed one that died. busy: seconds that user code has worked. offset: nanoseconds that the worker's clock is ahead of the one here, estimated.
     """
 
     tier: str = ""
@@ -35,6 +35,7 @@ class SessionStatistics:
     bytes_sent: int = 0
     bytes_received: int = 0
     dropped: int = 0
+    restarts: int = 0
     busy: float = 0.0
     offset: int = 0
     hops: dict[str, Hop] = field(default_factory=dict)
