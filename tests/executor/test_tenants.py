@@ -133,6 +133,13 @@ def test_a_status_does_not_give_away_what_resumes_a_session(shared) -> None:
         assert name not in str(alice.status())
 
 
+def test_all_tiers_have_been_tried_before_the_first_client_asks(monkeypatch) -> None:
+    with serving(Tenant("a")) as server:
+        monkeypatch.setattr("avlab_executor.sandbox.tiers.probe", lambda: pytest.fail("tried while a client waits"))
+        with client(server) as executor:
+            assert server.tier in {layer.name for layer in executor.describe().tiers}
+
+
 # Tokens.
 
 
