@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
-from avlab.core.errors import AvlabError, CodecError, LinkClosed
+from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, LinkClosed
 from avlab.core.message import Open
 from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
 from avlab_executor.accounts import Caller
+from avlab_executor.audit import audit
+from avlab_executor.auth import Auth
 from avlab_executor.relay import relay
 from avlab_executor.service import STREAMS, Service
 from avlab_executor.session import Session, encoded, refusal
+from avlab_executor.tenants import Tenant
 
 OPEN_SECONDS = 10.0
 """How long a channel may say nothing before its first message: each holds one thread."""
@@ -23,13 +26,31 @@ _log = logging.getLogger("avlab.executor")
 class PeerExecutor:
     """Serves sandboxed sessions on channels of other peers: give it to ``manager.serve(…)``. A context manager.
 
-    Whoever can open a channel may run code in a sandbox here, so let only whom you invited into the room. ``options`` are
-    those of `Service`: minimum, sessions, warm. Raises TierUnavailable, ConfigError.
+    Being in the room does not suffice: callers show a token, ``avlab.connect(partner, auth=token)``. token: the one to show;
+    ``tenants`` instead tells several callers apart by theirs. anybody: whoever is connected may run code in a sandbox here, without
+    a token. ``options`` are those of `Service`: minimum, sessions, warm. Raises TierUnavailable, and ConfigError, also when nothing
+    says who may call.
     """
 
-    def __init__(self, *, sessions: int = 8, **options: object) -> None:
-        self._service = Service(sessions=sessions, **options)  # type: ignore[arg-type]
-        self._caller = Caller(self._service.accounts[0], "a peer")
+    def __init__(
+        self,
+        *,
+        token: str = "",
+        tenants: Sequence[Tenant] = (),
+        anybody: bool = False,
+        sessions: int = 8,
+        **options: object,
+    ) -> None:
+        known = tenants or ([Tenant(tokens=(token,), operator=True)] if token else [])
+        if bool(known) == anybody or (token and tenants):
+            raise ConfigError(
+                "say who may run code here: PeerExecutor(token=…) or tenants=… for callers that show a token, or anybody=True "
+                "for whoever is connected"
+            )
+        if not anybody and not all(tenant.tokens for tenant in known):
+            raise ConfigError("a tenant without a token could not call: give each of tenants= its tokens")
+        self._service = Service(sessions=sessions, tenants=known, **options)  # type: ignore[arg-type]
+        self._auth = Auth(self._service.accounts)
         self._room = threading.Semaphore(sessions + 8)
         self._threads: dict[threading.Thread, MessageChannel] = {}
         self._lock = threading.Lock()
@@ -53,10 +74,11 @@ class PeerExecutor:
     def _serve(self, channel: MessageChannel) -> None:
         method = channel.label.removeprefix(SERVICE)
         try:
+            shown = channel.recv(OPEN_SECONDS)
             if method in STREAMS:
-                self._stream(channel, method)
+                self._stream(channel, method, shown)
             else:
-                channel.send(self._reply(channel, method))
+                channel.send(self._reply(channel, method, shown))
                 channel.wait(OPEN_SECONDS)  # the caller closes when it has the reply
         except (LinkClosed, TimeoutError):
             return  # the caller is gone, or never began: nobody reads an answer
@@ -68,26 +90,34 @@ class PeerExecutor:
             with self._lock:
                 self._threads.pop(threading.current_thread(), None)
 
-    def _stream(self, channel: MessageChannel, method: str) -> None:
+    def _caller(self, shown: bytes) -> Caller:
+        account = self._auth.account(shown.decode(errors="replace"))
+        if account is None:
+            audit("deny", peer="a peer", what="call", error="Unauthenticated")
+            raise Denied("this peer's executor wants a valid token: connect with auth=…")
+        return Caller(account, "a peer")
+
+    def _stream(self, channel: MessageChannel, method: str, shown: bytes) -> None:
         def start(request: Open) -> Session:
             request.grace = 0.0  # these links do not resume
-            return self._service.session(request, STREAMS[method], self._caller)
+            return self._service.session(request, STREAMS[method], self._caller(shown))
 
         for data in relay(_requests(channel), start):
             channel.send(data)
 
-    def _reply(self, channel: MessageChannel, method: str) -> bytes:
+    def _reply(self, channel: MessageChannel, method: str, shown: bytes) -> bytes:
         try:
+            caller = self._caller(shown)
             if method == "Describe":
                 channel.recv(OPEN_SECONDS)
-                return DONE + self._service.describe(self._caller)
+                return DONE + self._service.describe(caller)
             if method == "Status":
                 channel.recv(OPEN_SECONDS)
-                return DONE + self._service.status(self._caller)
+                return DONE + self._service.status(caller)
             if method == "HasBlobs":
-                return DONE + self._service.has(channel.recv(OPEN_SECONDS), self._caller)
+                return DONE + self._service.has(channel.recv(OPEN_SECONDS), caller)
             if method == "PutBlobs":
-                return DONE + self._service.put(_parts(channel), self._caller)
+                return DONE + self._service.put(_parts(channel), caller)
             raise CodecError(f"there is no method {method[:40]!r}")
         except LinkClosed:
             raise

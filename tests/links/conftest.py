@@ -13,7 +13,7 @@ HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)  # what the tests run on the other bank lies beside them
 
-from serving import peer, served  # noqa: E402  it lies there
+from serving import PEER_TOKEN, peer, served  # noqa: E402  it lies there
 
 LINKS = ("inproc", "local", "grpc", "datachannel")
 
@@ -25,7 +25,7 @@ def connected(link: str) -> Iterator[avlab.Executor]:
         with served() as (url, _), avlab.connect(url) as executor:
             yield executor
     elif link == "datachannel":
-        with peer() as partner, avlab.connect(partner) as executor:
+        with peer() as partner, avlab.connect(partner, auth=PEER_TOKEN) as executor:
             yield executor
     else:
         with avlab.connect(f"{link}:") as executor:

@@ -13,6 +13,8 @@ import avlab
 from avlab.media.rtc.partner import Partner
 from avlab.media.runtime import MediaRuntime
 
+PEER_TOKEN = "shown-by-whom-the-peer-knows"
+
 
 @contextmanager
 def served(*options: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen]]:
@@ -34,7 +36,7 @@ def served(*options: str, **environment: str) -> Iterator[tuple[str, subprocess.
 def peer() -> Iterator[Partner]:
     """The way to a peer in a process of its own that serves sessions."""
     host = Path(__file__).with_name("peer_host.py")
-    process = subprocess.Popen([sys.executable, str(host)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, str(host), PEER_TOKEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     runtime = MediaRuntime()
     try:
         with avlab.WebRTCManager(media=False, runtime=runtime) as manager:

@@ -136,7 +136,7 @@ class ChannelConnection:
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)
         name = "StreamNode" if request.bundle.kind is BundleKind.NODE else "StreamObject"
-        link = ChannelLink(self._carrier.open_channel(SERVICE + name))
+        link = ChannelLink(self._channel(name))
         link.send(request)
         return link
 
@@ -152,6 +152,16 @@ class ChannelConnection:
     def close(self) -> None:
         """Sessions end with their links; the carrier is its maker's."""
 
+    def _channel(self, method: str) -> MessageChannel:
+        """A channel for one call. Its first message says who calls; it is empty without a token."""
+        channel = self._carrier.open_channel(SERVICE + method)
+        try:
+            channel.send(f"Bearer {self._config.auth}".encode() if self._config.auth else b"")
+        except LinkClosed as error:
+            channel.close()
+            raise ConnectError(f"no executor answers at the other peer ({error}): does it serve one?") from None
+        return channel
+
     def _send_blobs(self, blobs: Mapping[str, bytes]) -> None:
         if not blobs:
             return
@@ -161,7 +171,7 @@ class ChannelConnection:
             self._call("PutBlobs", *_parts(missing), b"")
 
     def _call(self, method: str, *parts: bytes) -> bytes:
-        channel = self._carrier.open_channel(SERVICE + method)
+        channel = self._channel(method)
         try:
             for part in parts:
                 channel.send(part)
