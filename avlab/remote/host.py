@@ -27,7 +27,7 @@ from avlab.remote.failure import describe
 if TYPE_CHECKING:
     import asyncio
 
-INPUTS = 32
+INPUTS = 64
 """Inputs that may be under way on one session."""
 LOOK_NS = 1_000_000
 """Between two inputs the link is looked at this often, as a cancellation may concern those that wait."""

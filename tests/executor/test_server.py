@@ -246,7 +246,7 @@ def test_messages_that_are_not_a_callers_end_the_session(channel, server) -> Non
     [
         [ItemMessage(2, codec="json", meta=b"1")],
         [ItemMessage(1, codec="json", meta=b"1", acked=9)],
-        [ItemMessage(n, codec="json", meta=b"1") for n in range(1, 40)],
+        [ItemMessage(n, codec="json", meta=b"1") for n in range(1, 80)],
     ],
     ids=["gap", "acknowledged too early", "without credit"],
 )
