@@ -14,7 +14,9 @@ from avlab.core.message import Receipt, Resume, Resumed
 KEPT = 32 << 20
 """Bytes that a side keeps at most; beyond, it waits for a receipt before it sends more. One message more is allowed."""
 TELL, TELL_BYTES = 16, 2 << 20
-"""A receipt is due after this many messages, or bytes."""
+"""A receipt travels with the next message after this many messages, or bytes."""
+PRESS, PRESS_BYTES = 64, 8 << 20
+"""After so many it does not wait for another message to travel with."""
 
 
 class Replay:
@@ -35,12 +37,13 @@ class Replay:
 
     @property
     def due(self) -> bool:
-        """Whether the other side should be told what has arrived."""
-        return self._urgent or self.received - self._told >= TELL or self._untold >= TELL_BYTES
+        """Whether the other side should be told what has arrived when it is told something."""
+        return self.keeps and (self._urgent or self.received - self._told >= TELL or self._untold >= TELL_BYTES)
 
-    def overdue(self, messages: int, size: int) -> bool:
-        """Whether the other side has not been told of so many messages, or bytes."""
-        return self.received - self._told >= messages or self._untold >= size
+    @property
+    def pressing(self) -> bool:
+        """Whether it should be told even if there is nothing else to say."""
+        return self.keeps and (self._urgent or self.received - self._told >= PRESS or self._untold >= PRESS_BYTES)
 
     def add(self, data: bytes) -> None:
         """An encoded message is the next to be sent."""

@@ -17,6 +17,7 @@ from avlab.core.message import (
     Log,
     Message,
     Open,
+    Receipt,
     Resume,
     Resumed,
     Signal,
@@ -32,7 +33,6 @@ MIN_NAME = 16
 """Characters that a session's name has at least if it can be resumed: who knows it, and has the token, has the session."""
 LINGER_SECONDS = 5.0
 """How long a caller has to confirm why its session ended, before it may ask for that with Resume only."""
-_WAKE_AT, _WAKE_BYTES = 64, 8 << 20  # messages, bytes: the caller is told in the midst of a long wait for the worker
 _FROM_CALLER = (ItemMessage, Credit, Signal, End)
 
 
@@ -98,14 +98,14 @@ class Session:
                 if self._attached != epoch:
                     raise LinkClosed("another connection has the session")
                 self._replay.arrived(size)
-                overdue = self._replay.overdue(_WAKE_AT, _WAKE_BYTES)
+                pressing = self._replay.pressing
                 self._leaving = self._leaving or isinstance(message, End)
                 self._state.wait_for(lambda: self._link is not None or self._over or self._attached != epoch)
                 if self._link is None:
                     raise LinkClosed("the session has ended before it began")
                 link = self._link
             link.send(message)
-        if overdue:
+        if pressing:
             self._wake()
 
     def silent(self, epoch: int) -> None:
@@ -136,7 +136,7 @@ class Session:
                     return
                 found = self._replay.pending(position, MAX_BATCH)
                 position += len(found)
-                if self._replay.keeps and self._replay.due:
+                if self._replay.pressing:
                     found.append(encoded(self._replay.receipt()))
                 if not found and self._over:
                     self._linger(epoch)
@@ -190,7 +190,7 @@ class Session:
             size = 0
             while message is not None:
                 if not isinstance(message, Credit):  # it was woken
-                    data = encoded(message)
+                    data = encoded(message, self._receipt())
                     size += len(data)
                     self._add(data)
                 message = link.arrived() if size < MAX_BATCH else None
@@ -198,6 +198,11 @@ class Session:
             self._finish(refusal(error))
         except AvlabError as error:
             self._finish(Failure(message=f"the worker's messages are malformed: {error}", reason="exit"))
+
+    def _receipt(self) -> Receipt | None:
+        """What travels with the next message."""
+        with self._state:
+            return self._replay.receipt() if self._replay.due else None
 
     def _add(self, data: bytes) -> None:
         with self._state:
@@ -329,11 +334,11 @@ def grace_of(request: Open) -> float:
     return min(max(0.0, request.grace), float(MAX_GRACE)) if math.isfinite(request.grace) else 0.0
 
 
-def encoded(message: Message) -> bytes:
-    """The message as bytes of its own; its place in shared memory is free again."""
+def encoded(message: Message, receipt: Receipt | None = None) -> bytes:
+    """The message as bytes of its own, behind a receipt; its place in shared memory is free again."""
     if isinstance(message, ItemMessage) and message.release is not None:
         message.buffers = [whole(buffer) for buffer in message.buffers]
-    data = b"".join(encode(message))
+    data = b"".join([*(encode(receipt) if receipt else ()), *encode(message)])
     if isinstance(message, ItemMessage) and message.release is not None:
         message.buffers = ()
         message.release()

@@ -26,7 +26,7 @@ from avlab.core.message import (
     SignalKind,
 )
 from avlab.core.scrub import scrubbed
-from avlab.core.wire import decode_batch, encode_batch
+from avlab.core.wire import decode_batch, encode, encode_batch
 from avlab.remote import tracing
 from avlab.remote.failure import restore
 from avlab.remote.interrupts import NOTICE, exposed
@@ -62,9 +62,14 @@ class Outbox:
         self._going = True
         self.call = 0
 
-    def put(self, data: bytes) -> None:
-        """Add an encoded message; waits while too many wait. Raises LinkClosed."""
+    def put(self, message: Message) -> None:
+        """Add a message; waits while too many wait. Raises LinkClosed and what encoding raises."""
         replay = self.replay
+        parts = encode(message)
+        if replay.due:
+            with self.changed:
+                parts = encode(replay.receipt()) + parts
+        data = b"".join(parts)
         with self.changed:
             while (replay.sent - self._position >= _WAITING or replay.full) and not self._ended:
                 with exposed:
@@ -121,7 +126,7 @@ class Outbox:
                     parts = [] if self._first is None else [self._first]
                     self._first = None
                     if self._going:
-                        if replay.due:
+                        if replay.pressing:
                             parts.append(encode_batch([replay.receipt()]))
                         found = replay.pending(self._position, MAX_BATCH)
                         self._position += len(found)
@@ -176,7 +181,7 @@ class GrpcLink:
         self._outbox.flush()
 
     def send(self, message: Message) -> None:
-        self._outbox.put(encode_batch([message]))
+        self._outbox.put(message)
 
     def recv(self, timeout: float | None = None) -> Message:
         with self._changed:
@@ -245,7 +250,7 @@ class GrpcLink:
                             self._changed.wait()
                 for message in decode_batch(data):
                     self._take(message, len(data))
-                if self._replay.due:
+                if self._replay.pressing:
                     self._outbox.wake()
         except grpc.RpcError as broken:
             if not self._grace or broken.code() not in _CUT or (self._error is not None and not self._killing):
