@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import remote_objects as far
 from remote_objects import Callee
+from serving import PEER_TOKEN
 
 import avlab
 from avlab.core.errors import CodecError, RemoteError, SessionClosed, SessionError
@@ -722,7 +723,7 @@ def test_closing_while_another_thread_waits(open_session, executor) -> None:
 
 
 def test_an_executor_ends_its_sessions(executor) -> None:
-    with avlab.connect(executor.url) as own:
+    with avlab.connect(executor.url, auth=PEER_TOKEN if executor.url.startswith("datachannel") else None) as own:
         session = own.open(Callee())
         assert session.call("add", 1) == 2
     with pytest.raises(SessionClosed):
