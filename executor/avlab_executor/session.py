@@ -165,6 +165,10 @@ class Session:
                 self._read(self._link)
 
     def _go_on_beginning(self) -> None:
+        if self._killed:  # nobody waits for what is prepared
+            self._begin.preparing.close()
+            self._finish(Failure(message=self._killed[1], reason=self._killed[0]))
+            return
         try:
             line = next(self._begin.preparing, None)
             if line is not None:

@@ -3,14 +3,17 @@
 import errno
 import hashlib
 import os
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy
+import psutil
 import pytest
 from environment_objects import Inside
-from serving import served
+from serving import served, until
 from wheelhouse import FOLDER, another_python, make_source, make_wheel
 
 import avlab
@@ -70,6 +73,7 @@ def tier(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.parametrize("tier", ["gvisor", "namespaces", "landlock"])
 def test_a_package_is_installed_for_the_session_that_asks(local, tier, configured):
     with local.open(Inside(), tier=tier, pip=["six==1.16.0"]) as session:
         version, file = session.call("module", "six")
@@ -88,6 +92,7 @@ def test_a_compiled_package(local, tier, configured):
         assert session.call("attribute", "markupsafe._speedups", "__file__").startswith(str(configured / "kept"))
 
 
+@pytest.mark.parametrize("tier", ["gvisor", "namespaces", "landlock"])
 def test_another_numpy_is_the_one_that_everything_uses(local, tier, configured):
     assert numpy.__version__ != "2.2.6"
     with local.open(Inside(), tier=tier, pip=["numpy==2.2.6"]) as session, local.open(Inside(), tier=tier) as beside:
@@ -262,6 +267,33 @@ def test_a_server_installs_what_it_may_and_tells_its_progress(generous):
             executor.open(Inside(), pip=["idna"])
         with pytest.raises(EnvironmentFailed, match="no-such-package"):
             executor.open(Inside(), pip=["needy"])
+
+
+@pytest.mark.parametrize("where", ["embedded", "served"])
+def test_who_gives_up_while_it_installs_stops_it(where, monkeypatch):
+    class GivenUpError(Exception):
+        pass
+
+    def give_up(log: Log) -> None:
+        raise GivenUpError(log.data)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as stack:  # an index that never answers
+        monkeypatch.delenv("UV_NO_INDEX")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        url, process = "local:", psutil.Process()
+        if where == "served":
+            url, served_by = stack.enter_context(served("--pip-policy", "wheels"))
+            process = psutil.Process(served_by.pid)
+        executor = stack.enter_context(avlab.connect(url))
+        executor.describe()
+        with pytest.raises(GivenUpError, match="installing never-answered"):
+            executor.open(Inside(), pip=["never-answered"], on_log=give_up)
+
+        def installers() -> list[str]:
+            lines = [" ".join(child.cmdline()) for child in process.children(recursive=True) if child.is_running()]
+            return [line for line in lines if "never-answered" in line or "--only-binary" in line]
+
+        assert until(lambda: not installers(), 5)
 
 
 def test_a_server_does_not_trust_its_callers_check(generous):
