@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
+from avlab.core.scrub import harmless
 from avlab.core.status import Status
 from avlab.core.tree import Values, class_name
 from avlab.remote import bundle
@@ -194,7 +195,7 @@ def print_log(log: Log) -> None:
         stream = sys.stderr if log.stream == "stderr" else sys.stdout
         if log.dropped:
             stream.write(f"[{log.dropped} bytes of output left out]\n")
-        stream.write(log.data.decode("utf-8", "replace"))
+        stream.write(harmless(log.data.decode("utf-8", "replace")))
         stream.flush()
 
 

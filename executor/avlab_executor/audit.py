@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+
+from avlab.core.clock import Clock, monotonic
 
 MOST = 500
 """Characters of one value."""
+STRANGERS = 10
+"""Lines in a second about calls without a valid token: who has none cannot fill a disk."""
 _log = logging.getLogger("avlab.audit")
 
 
@@ -23,4 +28,26 @@ def audit(event: str, **facts: str | int | float) -> None:
     _log.info("%s", json.dumps(facts, ensure_ascii=True), extra={"audit": facts})
 
 
-__all__ = ["audit"]
+class Strangers:
+    """The lines about calls without a valid token: at most so many in a second, the next one tells how many were left out."""
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        self._clock, self._second, self._written, self._left_out = clock, 0, 0, 0
+        self._lock = threading.Lock()
+
+    def denied(self, peer: str, what: str) -> None:
+        """One more such call."""
+        with self._lock:
+            second = self._clock() // 1_000_000_000
+            if second != self._second:
+                self._second, self._written = second, 0
+            if self._written >= STRANGERS:
+                self._left_out += 1
+                return
+            self._written += 1
+            more = {"left_out": self._left_out} if self._left_out else {}
+            self._left_out = 0
+        audit("deny", peer=peer, what=what, error="Unauthenticated", **more)
+
+
+__all__ = ["Strangers", "audit"]

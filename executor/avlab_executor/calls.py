@@ -16,7 +16,7 @@ from avlab.remote import tracing
 from avlab.remote.links.grpc import SERVICE
 from avlab.remote.tracing import Trace
 from avlab_executor.accounts import Account, Caller
-from avlab_executor.audit import audit
+from avlab_executor.audit import Strangers
 from avlab_executor.auth import Auth
 from avlab_executor.service import Service
 
@@ -44,6 +44,7 @@ class Calls:
         self._service, self._auth, self._called, self._clock = service, auth, called, clock
         self._handlers: dict[str, Any] = {}
         self._refusals: dict[str, Any] = {}
+        self._strangers = Strangers(clock)
 
     def add(self, method: str, form: str, function: Callable[[Any, Caller, Any], Any]) -> None:
         """Serve a method. form: "unary_unary", "stream_unary" or "stream_stream", as in gRPC."""
@@ -122,7 +123,7 @@ class Calls:
     def _caller(self, method: str, context: Any, metadata: dict[str, Any], trace: Trace | None, ended: _Ended) -> Caller:
         account = self._account(metadata)
         if account is None:
-            audit("deny", peer=context.peer(), what=method, error="Unauthenticated")
+            self._strangers.denied(context.peer(), method)
             ended.abort(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
         if trace is not None:
             trace.note(avlab__tenant=account.tenant.name)

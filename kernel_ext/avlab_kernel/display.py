@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from IPython.display import DisplayHandle, publish_display_data
 
 from avlab.core.message import Log
+from avlab.core.scrub import harmless
 
 PER_CELL = 1 << 20
 """Bytes of worker output shown under one cell; what follows is kept for the log alone."""
@@ -88,6 +89,7 @@ class Feed:
             self._print(log.data.decode("utf-8", "replace").rstrip("\n") + "\n", "stdout")
 
     def _print(self, text: str, stream: str) -> None:
+        text = harmless(text)
         self._outputs.keep(self._name, text)
         if self._fits(len(text)):
             print(text, end="", file=sys.stderr if stream == "stderr" else sys.stdout)

@@ -15,7 +15,8 @@ from serving import certificate, served
 import avlab
 from avlab._pb import SERVICE
 from avlab.core.errors import ConfigError, ConnectError, Denied
-from avlab.core.message import Failure
+from avlab.core.message import Failure, Log
+from avlab.remote.client import print_log
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore
 
@@ -349,3 +350,11 @@ def test_an_error_of_another_is_bounded_and_steers_no_terminal() -> None:
         assert len(shown) < 200_000
         assert shown.startswith(r"\x1b]0;title\x07\x1b[2J\u202egnp.exe\r\x9b31m")
         assert "\nthe end\t." in shown
+
+
+def test_output_of_a_worker_keeps_its_colours_and_steers_no_terminal(capsys) -> None:
+    text = "\x1b[1;31mred\x1b[0m 10%\r20%\b\t\u200f\n"
+    print_log(Log("stdout", text.encode()))
+    assert capsys.readouterr().out == text
+    print_log(Log("stderr", "\x1b]52;c;cm0gLXJm\x07\x1b[2J\x9b5A\x1bc\x00".encode()))
+    assert capsys.readouterr().err == r"\x1b]52;c;cm0gLXJm\x07\x1b[2J\x9b5A\x1bc\x00"

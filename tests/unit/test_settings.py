@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from avlab_executor import logs, serve, settings
-from avlab_executor.audit import audit
+from avlab_executor.audit import STRANGERS, Strangers, audit
 from avlab_executor.tenants import Quota
 
+from avlab.core.clock import FakeClock
 from avlab.core.errors import ConfigError
 
 
@@ -173,6 +174,20 @@ def test_the_audit_trail_is_an_object_in_a_log_of_json(caplog) -> None:
     shown = logs.JsonFormatter().format(made)
     assert shown.endswith('"logger": "avlab.audit", "audit": {"event": "hello", "tenant": "a", "peer": "p\\n"}}')
     assert "\n" not in shown
+
+
+def test_strangers_cannot_fill_the_log(caplog) -> None:
+    caplog.set_level(logging.INFO, logger="avlab.audit")
+    clock = FakeClock(10**9)
+    strangers = Strangers(clock)
+    for _ in range(1000):
+        strangers.denied("p", "Describe")
+    assert len(caplog.records) == STRANGERS
+    clock.advance(1)
+    strangers.denied("p", "Describe")
+    assert caplog.records[-1].audit["left_out"] == 1000 - STRANGERS
+    strangers.denied("p", "Describe")
+    assert "left_out" not in caplog.records[-1].audit
 
 
 def test_nothing_is_written_where_there_is_no_trail(monkeypatch) -> None:
