@@ -1,6 +1,5 @@
 """Sessions over gRPC that outlive their connection: cuts at any byte, silence, callers that vanish, and who may come back."""
 
-import os
 import random
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from avlab_executor import session as served_session
 from avlab_executor.server import Server, ServerConfig
 from avlab_executor.session import Beginning, Session, Sessions
+from counted import Counted
 from serving import until
 
 import avlab
@@ -27,33 +27,6 @@ from avlab.testing.faults import TcpRelay, check_history
 ITEMS = 50
 HEALED = 0.1  # seconds after a cut
 NODE = Bundle(BundleKind.NODE, "Resize", b'{"width": 8}')
-
-
-class Counted:
-    """Gives 0 to 3 results for each input, and one more at the end; its state counts them."""
-
-    def __init__(self, ballast: bytes = b"") -> None:
-        self.made, self.ballast = 0, ballast
-
-    def process(self, value: int):
-        for k in range(value % 4):
-            self.made += 1
-            yield [value, k, self.made, os.getpid()]
-
-    def flush(self):
-        yield [-1, 0, self.made, os.getpid()]
-
-    def sleep(self, seconds: float) -> int:
-        time.sleep(seconds)
-        return os.getpid()
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def printed(self, count: int) -> int:
-        for number in range(count):
-            print(number)
-        return count
 
 
 EXPECTED = [(value, k) for value in range(ITEMS) for k in range(value % 4)] + [(-1, 0)]
