@@ -1,4 +1,4 @@
-"""Traces through OpenTelemetry, where this process uses it: whoever has not imported it gets nothing, and pays nothing.
+"""Traces through OpenTelemetry, where this process uses it: whoever has not set it up gets nothing, and pays nothing.
 
 Names follow the semantic conventions of OpenTelemetry for RPC; what they do not know stands under ``avlab.``.
 """
@@ -20,8 +20,10 @@ _MOST = 512
 
 
 def enabled() -> bool:
-    """Whether this process uses OpenTelemetry."""
-    return "opentelemetry.trace" in sys.modules
+    """Whether this process uses OpenTelemetry: has imported it, as libraries do, and has set a tracer provider."""
+    api = sys.modules.get("opentelemetry.trace")
+    provider, none = getattr(api, "get_tracer_provider", None), getattr(api, "ProxyTracerProvider", None)
+    return provider is not None and none is not None and not isinstance(provider(), none)
 
 
 class Trace:

@@ -131,6 +131,20 @@ assert "opentelemetry" not in sys.modules, "it is loaded though nobody asked for
 """
 
 
+IMPORTED = """
+import opentelemetry.trace
+from avlab.remote import tracing
+assert not tracing.enabled()
+assert tracing.start("it") is None
+with tracing.tracing("it") as trace:
+    assert trace is None
+"""
+
+
+def test_who_has_imported_it_and_set_nothing_up_pays_nothing() -> None:
+    subprocess.run([sys.executable, "-c", IMPORTED], check=True, timeout=60)
+
+
 def test_who_does_not_use_it_does_not_load_it() -> None:
     subprocess.run([sys.executable, "-c", NOBODY], check=True, timeout=60)
 
