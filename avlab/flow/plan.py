@@ -34,6 +34,7 @@ class Plan:
         self.steps: list[Step] = []
         self._names, self._portal, self._clock = names(row), portal, clock
         live = getattr(row[0], "live", False)
+        self._source_live = live
         self._live, self._capacity = bool(live), min(capacity, _LIVE_CAPACITY) if live else capacity
         self._ends_here = tail is None
         source = self._stage([self._step(row[0])], None)
@@ -81,7 +82,7 @@ class Plan:
         remote = getattr(node, "remote", None)
         placed = node if remote is None else join.place(node, remote)
         if shape_of(placed) is Shape.STREAM and self._live and getattr(placed, "live", False) is None:
-            placed.live = True
+            placed.live = self._source_live
         step = Step(self._names[id(node)], node, placed)
         self.steps.append(step)
         return step

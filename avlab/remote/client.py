@@ -82,7 +82,15 @@ class Executor:
 
             link = RestartingLink(link, opened, reopen, window=WINDOW, patience=self.config.grace)
         values = Values(classes=classes, pickle=self._connection.argument)
-        session = Session(link, values, opened, name=name, on_log=log, kill=getattr(link, "kill", None))
+        session = Session(
+            link,
+            values,
+            opened,
+            name=name,
+            on_log=log,
+            kill=getattr(link, "kill", None),
+            live=self.config.delivery == "live",
+        )
         self._sessions.add(session)
         return session
 

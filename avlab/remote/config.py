@@ -43,7 +43,8 @@ class RemoteExecutorConfig:
     auth: bearer token. tls: True for the system's authorities, a path to a PEM file of authorities, or a `TLS` (also as a
     mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback.
     limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect.
-    grace: seconds that a session outlives its connection (gRPC only; 0: it ends with it).
+    grace: seconds that a session outlives its connection (gRPC only; 0: it ends with it). delivery: "reliable" (every item, in
+    order), "live" (the newest items, what is too old is dropped and counted), or "": live behind a live source, else reliable.
     pip: requirements such as "scipy>=1.14", which the executor installs into an environment for the session. python: the minor
     version of Python that the session shall run with, such as "3.12".
     Raises ConfigError.
@@ -60,6 +61,7 @@ class RemoteExecutorConfig:
     python: str = ""
     timeout: float = 10.0
     grace: float = 30.0
+    delivery: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.limits, Mapping):
@@ -86,6 +88,7 @@ class RemoteExecutorConfig:
             raise ConfigError(f"timeout={self.timeout!r} is not a number of seconds between 0 and 10**6")
         if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not 0 <= self.grace <= MAX_GRACE:
             raise ConfigError(f"grace={self.grace!r} is not a number of seconds between 0 and {MAX_GRACE}")
+        check_delivery(self.delivery)
         check_token(self.auth or "")
 
     @classmethod
@@ -152,6 +155,12 @@ def _tls(given: object) -> bool | TLS:
     raise ConfigError(
         f"tls={given!r}: give True, the path of a PEM file of authorities, or avlab.TLS(ca=…, certificate=…, key=…)"
     )
+
+
+def check_delivery(delivery: str) -> None:
+    """Raises ConfigError for what is no way of delivery."""
+    if delivery not in ("", "reliable", "live"):
+        raise ConfigError(f"delivery={delivery!r}: use 'reliable' or 'live'")
 
 
 def check_token(token: str) -> None:

@@ -12,6 +12,7 @@ from avlab.core.message import ItemMessage, Mode
 from avlab.core.tree import Values
 from avlab.remote.caller import Caller
 from avlab.remote.exchange import Exchange
+from avlab.remote.latest import IN_FLIGHT, Latest
 
 
 class Feed:
@@ -19,17 +20,20 @@ class Feed:
 
     A list or tuple is sent by the consumer's own thread between two results; anything else may block, so it is pulled by
     a thread of its own. An exception of the iterable reaches the consumer after the results of the items before it.
+    live: only the newest items are sent, two under way, as `Latest` gives them.
     """
 
-    def __init__(self, caller: Caller, values: Values, items: Iterable[Any], exchange: Exchange) -> None:
+    def __init__(
+        self, caller: Caller, values: Values, items: Iterable[Any], exchange: Exchange, live: Latest | None = None
+    ) -> None:
         self._caller, self._values = caller, values
         self.exchange = exchange
         self.as_items = False
         self._count = 0
         self._error: BaseException | None = None
         self._held: tuple[ItemMessage, Item | None] | None = None
-        self._items = iter(items)
-        self._own_thread = not isinstance(items, list | tuple)
+        self._items, self._live = live or iter(items), live
+        self._own_thread = live is not None or not isinstance(items, list | tuple)
         if self._own_thread:
             threading.Thread(target=self._run, name="avlab-feed", daemon=True).start()
 
@@ -56,13 +60,20 @@ class Feed:
                 self._caller.wait_for_room(self.exchange, self._has_room)
         except SessionError:
             return  # the session has ended: its consumer gets the reason
+        finally:
+            if self._live is not None:
+                self._live.close()
 
     def _has_room(self) -> bool:
+        if self._live is not None and len(self.exchange.open) >= IN_FLIGHT:
+            return False
         return self._held is None or self._caller.room_for(self._held[0].nbytes)
 
     def _send(self) -> bool:
         """Send what may be sent now; whether that was all, or nobody wants the rest. Raises SessionError."""
         while not (self.exchange.complete or self.exchange.abandoned):
+            if self._live is not None and not self._has_room():
+                return False  # what would be taken now would be old when it is sent
             self._held = self._held or self._next()
             try:
                 if not self._caller.submit(self.exchange, *self._held):

@@ -10,7 +10,7 @@ from avlab.core.errors import SessionClosed
 from avlab.core.item import Item
 from avlab.core.node import Node, consumes
 from avlab.core.registry import registered
-from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.config import RemoteExecutorConfig, check_delivery
 from avlab.remote.connect import shared
 from avlab.remote.session import Session
 from avlab.remote.statistics import SessionStatistics
@@ -21,12 +21,22 @@ Opener = Callable[[], Session]
 class RemoteNode(Node):
     """A node that sends what it consumes to a session and passes on what comes back.
 
-    ``open_session`` gives the session when the pipeline starts. ``owned``: whether the node closes it at the end.
+    ``open_session`` gives the session when the pipeline starts. ``owned``: whether the node closes it at the end. delivery:
+    "reliable", "live", or "": live behind a live source, else reliable. live: whether it is; None until a pipeline decides.
+    Raises ConfigError.
     """
 
     def __init__(
-        self, open_session: Opener, *, consumes: tuple[type, ...] | None = None, name: str = "", owned: bool = True
+        self,
+        open_session: Opener,
+        *,
+        consumes: tuple[type, ...] | None = None,
+        name: str = "",
+        owned: bool = True,
+        delivery: str = "",
     ) -> None:
+        check_delivery(delivery)
+        self.live: bool | Mapping[str, int] | None = delivery == "live" if delivery else None
         self._open_session, self._owned = open_session, owned
         self.consumes, self.__name__ = consumes, name or type(self).__name__
         self._session: Session | None = None
@@ -38,7 +48,7 @@ class RemoteNode(Node):
 
     def stream(self, items: Iterable[Item]) -> Iterator[Item]:
         """Results of the items, in order, as they come. Raises RemoteError, WorkerDied, SessionError."""
-        return self._opened().stream(items)
+        return self._opened().stream(items, live=self.live)
 
     def set(self, **parameters: Any) -> None:
         """Change parameters between two items."""
@@ -73,11 +83,14 @@ class RemoteNode(Node):
 class RemoteObjectExecutionNode(RemoteNode):
     """Any picklable object with a ``process``, run by an executor through the RPC StreamObject."""
 
-    def __init__(self, target: object, config: RemoteExecutorConfig | str | None = None, **limits: Any) -> None:
+    def __init__(
+        self, target: object, config: RemoteExecutorConfig | str | None = None, *, delivery: str = "", **limits: Any
+    ) -> None:
         where = _config(config)
         packed: Any = target
         super().__init__(
             lambda: shared(where).open(packed, **limits),
+            delivery=delivery or where.delivery,
             consumes=consumes(target) if hasattr(target, "process") else (),
             name=getattr(target, "__name__", type(target).__name__),
         )
@@ -91,11 +104,14 @@ class RemoteExecutionNode(RemoteNode):
         node: str,
         parameters: Mapping[str, Any] | None = None,
         config: RemoteExecutorConfig | str | None = None,
+        *,
+        delivery: str = "",
         **limits: Any,
     ) -> None:
         where = _config(config)
         super().__init__(
             lambda: shared(where).open(node, dict(parameters or {}), **limits),
+            delivery=delivery or where.delivery,
             consumes=consumes(registered(node)),
             name=node,
         )

@@ -6,7 +6,7 @@ import json
 import secrets
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from avlab.remote.exchange import Exchange
 from avlab.remote.failure import restore
 from avlab.remote.feed import Feed
 from avlab.remote.interrupts import shielded
+from avlab.remote.latest import Latest
 from avlab.remote.link import Link
 from avlab.remote.statistics import Meter, SessionStatistics
 from avlab.remote.stopping import stop
@@ -54,8 +55,10 @@ class Session:
         name: str = "",
         on_log: OnLog | None = None,
         kill: Callable[[], None] | None = None,
+        live: bool = False,
         clock: Clock = monotonic,
     ) -> None:
+        self._live = live
         self._link, self._values, self._opened, self._clock = link, values, opened, clock
         self.name, self.on_log = name, on_log
         self._meter = Meter(clock)
@@ -109,14 +112,17 @@ class Session:
         """Call a method that returns an iterator; yields each value when it is made. Leaving early cancels it."""
         return self._iterate(Exchange(), method, args, kwargs)
 
-    def stream(self, items: Iterable[Any]) -> Iterator[Any]:
+    def stream(self, items: Iterable[Any], *, live: bool | Mapping[str, int] | None = None) -> Iterator[Any]:
         """Feed ``process`` with items and yield its results, in order, while items are still being sent.
 
         Items in, Items out; plain values in, plain values out. ``items`` is pulled only as far as there is credit, from a
         thread of its own unless it is a list or tuple. At its end the object's ``flush`` gives what it held back.
         Raises what a result raises after all results before it; leaving early cancels the rest.
+
+        live (default: as the session's config says): ``items`` is pulled as it comes, two items at most are under way, and the newest
+        of each track is sent next; the others are dropped and counted in `statistics`. A mapping says how many of a track are kept.
         """
-        return self._stream(Exchange(), items)
+        return self._stream(Exchange(), items, live)
 
     def set(self, **parameters: Any) -> None:
         """Change parameters of the object between two items. Raises ConfigError for values that are not plain data.
@@ -144,6 +150,7 @@ class Session:
             outputs=meter.outputs,
             bytes_sent=meter.bytes_sent,
             bytes_received=meter.bytes_received,
+            dropped=meter.dropped,
             restarts=getattr(self._link, "restarts", 0),
             busy=meter.busy / 1e9,
             offset=meter.offset,
@@ -178,10 +185,12 @@ class Session:
         exchange = Exchange()
         return aiterate(lambda: self._iterate(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange))
 
-    def astream(self, items: Any) -> AsyncIterator[Any]:
+    def astream(self, items: Any, *, live: bool | Mapping[str, int] | None = None) -> AsyncIterator[Any]:
         """`stream` for async code; ``items`` may be an async iterable."""
         exchange = Exchange()
-        return astream(lambda values: self._stream(exchange, values), items, lambda: self._caller.cancel(exchange))
+        return astream(
+            lambda values: self._stream(exchange, values, live), items, lambda: self._caller.cancel(exchange)
+        )
 
     async def aclose(self) -> None:
         """`close` for async code."""
@@ -243,8 +252,14 @@ class Session:
             self._ask(exchange, Mode.ITERATE, method, args, kwargs)
         return _begun(self._outputs(exchange, self._value, lambda: None))
 
-    def _stream(self, exchange: Exchange, items: Iterable[Any]) -> Iterator[Any]:
-        feed = Feed(self._caller, self._values, items, exchange)
+    def _stream(
+        self, exchange: Exchange, items: Iterable[Any], live: bool | Mapping[str, int] | None = None
+    ) -> Iterator[Any]:
+        live = self._live if live is None else live
+        latest = None
+        if live:
+            latest = Latest(items, live if isinstance(live, Mapping) else {}, self._meter.drop)
+        feed = Feed(self._caller, self._values, items, exchange, latest)
         return _begun(self._outputs(exchange, lambda output: self._result(output, feed), feed.pump))
 
     def _ask(self, exchange: Exchange, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

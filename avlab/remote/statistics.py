@@ -26,7 +26,7 @@ class SessionStatistics:
     """Inputs and outputs of ``process`` and calls, payload bytes each way, the tier, and p50/p95 per hop.
 
     Hops: ``transfer`` (both ways and in queues between), ``queue`` (waiting in the worker), ``process`` (user code).
-    restarts: workers that have followed one that died. busy: seconds that user code has worked. offset: nanoseconds that the worker's clock is ahead of the one here, estimated.
+    dropped: items of live streams that were not sent. restarts: workers that have followed one that died. busy: seconds that user code has worked. offset: nanoseconds that the worker's clock is ahead of the one here, estimated.
     """
 
     tier: str = ""
@@ -53,6 +53,7 @@ class Meter:
         self._sent_at: dict[int, int] = {}
         self._trips: deque[tuple[int, int, int]] = deque(maxlen=RECENT)
         self._transfers: deque[tuple[int, int]] = deque(maxlen=_CLOCK_TRIPS)  # transfer, offset
+        self.dropped = 0
         self.inputs = self.outputs = self.bytes_sent = self.bytes_received = self.busy = self.offset = 0
 
     def sent(self, message: ItemMessage) -> None:
@@ -60,6 +61,10 @@ class Meter:
         self._sent_at[message.input] = self._clock()
         self.inputs += 1
         self.bytes_sent += message.nbytes
+
+    def drop(self, count: int) -> None:
+        """So many items of a live stream were not sent."""
+        self.dropped += count
 
     def withdrawn(self, message: ItemMessage) -> None:
         """It could not leave after all."""
