@@ -14,7 +14,7 @@ export AVLAB_WHEELS := $(abspath $(VENV)/wheels)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint bench escapes fuzz image protos pins clean distclean programs engine
+.PHONY: help demo lab test check lint soak bench escapes fuzz image protos pins clean distclean programs engine
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -40,6 +40,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 	@$(BIN)/ruff check --quiet
 	@echo "· mypy"
 	@$(BIN)/mypy --no-error-summary
+
+soak: $(VENV)/.dev ## ten minutes of cuts, kills and pauses over three sessions; ARGS="60 7" for a minute, seed 7
+	@$(BIN)/python tests/links/soak.py $(ARGS)
 
 bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quick --only …"
 	@$(BIN)/python tests/bench/run.py $(ARGS)
