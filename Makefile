@@ -124,7 +124,7 @@ define debian
 	  command -v $${each%=*} >/dev/null || missing="$$missing $${each#*=}"; done; \
 	[ -z "$$missing" ] || { [ "$(AS_ROOT)" ] && command -v apt-get >/dev/null \
 	  && echo "· Debian packages$$missing" && apt-get update -qq \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends $$missing >/dev/null; } \
 	  || { echo "this needs$$missing: install that and run make again" >&2; exit 1; }
 endef
 programs: # of tests

@@ -1,6 +1,6 @@
 """Write docker/seccomp.json: the profile with which an executor in a container can use the tiers `namespaces` and `gvisor`.
 
-    python docker/seccomp.py [IMAGE] > docker/seccomp.json        (as root, beside the engine)
+    python docker/seccomp.py IMAGE > docker/seccomp.json        (as root, beside the engine; any image that has sleep)
 
 It is what this machine's engine allows a container without capabilities, as the engine itself hands it to its runtime, plus the
 calls with which avlab makes a sandbox inside, less what no executor needs. A user namespace without capabilities outside is all
@@ -48,4 +48,4 @@ def extended(profile: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(extended(default(sys.argv[1] if len(sys.argv) > 1 else "avlab-executor")), indent=1))
+    print(json.dumps(extended(default(sys.argv[1])), indent=1))
