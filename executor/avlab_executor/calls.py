@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 
@@ -123,13 +124,18 @@ class Calls:
     def _caller(self, method: str, context: Any, metadata: dict[str, Any], trace: Trace | None, ended: _Ended) -> Caller:
         account = self._account(metadata)
         if account is None:
-            self._strangers.denied(context.peer(), method)
+            self._strangers.denied(_peer(context), method)
             ended.abort(context, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed: give auth=…")
         if trace is not None:
             trace.note(avlab__tenant=account.tenant.name)
         names = context.auth_context().get("x509_common_name", ())  # of the certificate that the client showed
         shown = "".join(f" ({name.decode('utf-8', 'replace')})" for name in names)
-        return Caller(account, context.peer() + shown, trace)
+        return Caller(account, _peer(context) + shown, trace)
+
+
+def _peer(context: Any) -> str:
+    """The address of who calls; gRPC writes it as in a URL."""
+    return unquote(context.peer())
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class WorkerLink:
         self._receiving, self._ringing = threading.Lock(), threading.Lock()
         self._closed = False
         self.inputs = self.outputs = self.received = self.sent = 0
-        """Items, and bytes of their payload, to and from the worker."""
+        """Items, and bytes of their values, to and from the worker."""
 
     @property
     def pid(self) -> int:
@@ -93,7 +93,7 @@ class WorkerLink:
             return
         if type(message) is ItemMessage:
             self.inputs += 1
-            self.received += message.nbytes
+            self.received += message.nbytes + len(message.meta)
             if self._deadlines.sent():
                 self._ring()
         self._link.send(message)
@@ -187,8 +187,9 @@ class WorkerLink:
             if message.failure is not None:
                 _credible(message.failure)
             self.outputs += 1
-            self.sent += message.nbytes
-            self._count(message.nbytes)
+            size = message.nbytes + len(message.meta)  # small values are in the metadata
+            self.sent += size
+            self._count(size)
             if self._end is not None and self._output_left is not None and self._output_left < 0:
                 return None
             if message.last:

@@ -274,6 +274,18 @@ def test_the_quota_of_bytes_counts_both_directions() -> None:
             executor.open(Callee())
 
 
+def test_the_quota_of_bytes_counts_values_that_need_no_buffer() -> None:
+    text = "x" * 100_000  # travels within the metadata of its item
+    with (
+        serving(Tenant("a", quota=Quota(bytes=1 << 20))) as server,
+        client(server) as executor,
+        executor.open(Callee()) as session,
+        pytest.raises(LimitExceeded, match="quota bytes=1048576"),
+    ):
+        for _ in range(2000):
+            session.call("same", text)
+
+
 def session_ended(session) -> bool:
     try:
         session.call("add", 1)
