@@ -14,7 +14,7 @@ export AVLAB_WHEELS := $(abspath $(VENV)/wheels)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint soak bench escapes fuzz image protos pins clean distclean programs engine
+.PHONY: help demo lab test check lint soak bench escapes fuzz neighbours image protos pins clean distclean programs engine
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -46,6 +46,9 @@ soak: $(VENV)/.dev ## ten minutes of cuts, kills and pauses over three sessions;
 
 bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quick --only …"
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+neighbours: $(VENV)/.dev programs ## what a session feels of a neighbour that burns all processors
+	@$(BIN)/python tests/executor/neighbours.py
 
 fuzz: $(VENV)/.dev ## damage what others send, CASES=200000 times from a new SEED
 	@export AVLAB_FUZZ_CASES=$(or $(CASES),200000) AVLAB_FUZZ_SEED=$(or $(SEED),$$(date +%s)); \

@@ -123,7 +123,8 @@ class WorkerLink:
                 if self._closed:
                     raise LinkClosed("the link is closed")
                 if self._end is not None:
-                    raise self._end
+                    # A new one each time: with the traceback of one that is kept, the session behind it would be kept too.
+                    raise type(self._end)(str(self._end), self._end.reason)
                 if self._woken:
                     self._woken = False
                     return Credit()

@@ -73,7 +73,9 @@ def test_the_figures_of_a_session(server, alice) -> None:
     assert (during["avlab_sessions", "alice"], during["avlab_sessions", "ops"]) == (1, 0)
     assert during["avlab_quota_used", "sessions", "alice"] == during["avlab_quota_limit", "sessions", "alice"] == 1
     assert grown("avlab_sessions_opened_total", "alice", server.tier) == 1
-    assert sum(value for key, value in after.items() if (key[0], key[-1]) == ("avlab_sessions_ended_total", "alice")) >= 1
+    assert (
+        sum(value for key, value in after.items() if (key[0], key[-1]) == ("avlab_sessions_ended_total", "alice")) >= 1
+    )
     assert grown("avlab_refused_total", "Denied", "alice") == 1
     assert grown("avlab_items_total", "in", "alice") == grown("avlab_items_total", "out", "alice") == 1
     assert grown("avlab_payload_bytes_total", "in", "alice") >= 1000
