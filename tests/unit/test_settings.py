@@ -119,6 +119,15 @@ def test_tenants_have_tokens_of_one_file_and_quotas_of_another(file, tmp_path) -
         serve.server_config(resolved(f"--config {path} --token-file {tokens}"), {})
 
 
+def test_the_example_of_the_documentation_is_one(file) -> None:
+    text = (Path(__file__).parents[2] / "docs/operation.md").read_text()
+    path = file(text.partition("```toml\n")[2].partition("```")[0])
+    values = resolved(f"--config {path}")
+    assert (values["host"], values["min_tier"], values["log_format"]) == ("0.0.0.0", "namespaces", "json")
+    found = {tenant.name: tenant for tenant in values["tenants"]({"alice": ("a",), "ops": ("o",), "bob": ("b",)})}
+    assert (found["alice"].quota.sessions, found["bob"].quota.sessions, found["ops"].operator) == (8, 4, True)
+
+
 def test_the_only_tenant_is_the_operator() -> None:
     (alone,) = serve.server_config(resolved(), {}).callers()
     assert (alone.tokens, alone.operator) == ((), True)
