@@ -17,7 +17,7 @@ def coders() -> dict[str, bool]:
 
 def _has(name: str, mode: str) -> bool:
     try:
-        Codec(name, mode)  # type: ignore[arg-type]
+        Codec(name, mode)
     except UnknownCodecError:
         return False
     return True

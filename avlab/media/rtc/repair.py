@@ -23,10 +23,14 @@ GAP = 64  # missing packets in a row that are worth asking for
 class Arrived(Protocol):
     """What is looked at in a packet: see `avlab.media.rtc.jitter.Packet`."""
 
-    segment: int
-    sequence: int
-    ticks: int
-    arrival: float
+    @property
+    def segment(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def ticks(self) -> int: ...
+    @property
+    def arrival(self) -> float: ...
 
 
 @dataclass(slots=True)

@@ -272,7 +272,7 @@ class View:
 
     def figures(self) -> dict[str, Any]:
         """What this side knows about the view: its path in a sentence, milliseconds before and on the way."""
-        nothing = {"path": "", "reason": "", "no_relay": self._no_relay, "age": None, "origins": {}}
+        nothing: dict[str, Any] = {"path": "", "reason": "", "no_relay": self._no_relay, "age": None, "origins": {}}
         direct = self._direct.figures() if self._direct is not None else nothing
         return {
             **direct,

@@ -212,7 +212,7 @@ class _Ledger(Node):
 
 def _hears_while_waiting() -> bool:
     """Whether this process's kernel takes messages while a cell runs. Raises ConfigError outside of a notebook."""
-    kernel = getattr(get_ipython(), "kernel", None)  # type: ignore[no-untyped-call]
+    kernel = getattr(get_ipython(), "kernel", None)
     if kernel is None:
         raise ConfigError("measuring needs a browser that shows a notebook: run it in a cell of JupyterLab or Notebook")
     return bool(getattr(kernel, "_supports_kernel_subshells", False))
