@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, Cancelled, CodecError, LinkClosed, SessionClosed, SessionError
@@ -64,32 +64,35 @@ class Caller:
 
         Raises CodecError for an input that cannot travel, and SessionError (with the reason) when the session is over.
         """
-        gone = False
-        with self._sending:
-            try:
-                with self._turn:
-                    self._check()
-                    if exchange.abandoned:
-                        return True
-                    if not self.room_for(message.nbytes):
-                        return False
-                    self._number(exchange, message, parent)
-                self._observer.sent(message)
-                self._link.send(message)
-            except CodecError:
-                self._withdraw(exchange, message)
-                raise
-            except LinkClosed:
-                gone = True  # the link's receiving side knows why
-            except AvlabError:
-                raise
-            except BaseException:  # an interrupt: nobody can tell how much of the message has left
-                self.fail(SessionClosed("an interrupt cut an item in two: open a new session"))
-                raise
-        if gone:
+        try:
+            with self._sending:
+                return self._submit(exchange, message, parent)
+        except LinkClosed:
             self._find_out()
-        self._give_credit()
-        return True
+            return True
+        finally:
+            self._give_credit()
+
+    def _submit(self, exchange: Exchange, message: ItemMessage, parent: Item | None) -> bool:
+        try:
+            with self._turn:
+                self._check()
+                if exchange.abandoned:
+                    return True
+                if not self.room_for(message.nbytes):
+                    return False
+                self._number(exchange, message, parent)
+            self._observer.sent(message)
+            self._link.send(message)
+            return True
+        except CodecError:
+            self._withdraw(exchange, message)
+            raise
+        except AvlabError:
+            raise
+        except BaseException:  # an interrupt: nobody can tell how much of the message has left
+            self.fail(SessionClosed("an interrupt cut an item in two: open a new session"))
+            raise
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -123,11 +126,14 @@ class Caller:
 
     def signal(self, kind: SignalKind, inputs: Sequence[int] = (), data: bytes = b"") -> None:
         """Send a signal. Raises SessionError."""
-        with self._sending:
-            self._check()
-            with suppress(LinkClosed):
-                return self._link.send(Signal(kind, inputs, data))
-        self._find_out()
+        try:
+            with self._sending:
+                self._check()
+                self._link.send(Signal(kind, inputs, data))
+        except LinkClosed:
+            self._find_out()
+        finally:
+            self._give_credit()
 
     def next_output(self, exchange: Exchange, timeout: float | None = None) -> ItemMessage:
         """The exchange's next output. Raises TimeoutError, Cancelled, or the session's error when it has ended."""
@@ -199,7 +205,8 @@ class Caller:
         self._give_credit()
 
     def _give_credit(self) -> None:
-        """Send what is due. A thread that sends does so when it is done: it may wait for what only this one, by reading, brings."""
+        """Send what is due, unless another thread sends: it does so when it is done, and may wait for what only this one's
+        reading brings."""
         while self._credit_due and self._sending.acquire(timeout=0):
             try:
                 with self._turn:

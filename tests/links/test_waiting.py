@@ -61,7 +61,7 @@ class Nobody:
 
 
 def test_a_consumer_does_not_wait_for_a_sender_to_acknowledge() -> None:
-    link, bank = SlowLink(), CallerBank("s", window=2)
+    link, bank = SlowLink(), CallerBank(window=2)
     bank.granted = 8
     caller, exchange = Caller(link, bank, Nobody()), Exchange()
     assert caller.submit(exchange, ItemMessage())
@@ -77,8 +77,30 @@ def test_a_consumer_does_not_wait_for_a_sender_to_acknowledge() -> None:
     assert sum(isinstance(message, Credit) for message in link.sent) == 1
 
 
+def test_credit_that_is_due_goes_also_after_what_could_not_be_sent() -> None:
+    """A thread that holds the link and finds no room must not leave behind what another wanted to say meanwhile."""
+    link, bank = SlowLink(), CallerBank(window=2)
+    bank.granted = 1
+    caller, exchange = Caller(link, bank, Nobody()), Exchange()
+    assert caller.submit(exchange, ItemMessage())
+    caller._arrive(ItemMessage(1, 1, True, 1))
+    looked = caller.room_for
+
+    def look(size: int) -> bool:
+        consumer = threading.Thread(target=caller.delivered, args=(ItemMessage(1, 1, True, 1),))
+        consumer.start()
+        caller._turn.release()
+        consumer.join(10)
+        caller._turn.acquire()
+        return looked(size)
+
+    caller.room_for = look
+    assert not caller.submit(exchange, ItemMessage())
+    assert link.sent[-1] == Credit(1)
+
+
 def test_outputs_under_way_are_bounded_in_bytes_but_two_always_fit() -> None:
-    bank = HostBank("s", window=32, inputs=32)
+    bank = HostBank(window=32, inputs=32)
     bank.accept(ItemMessage(1))
     half = [memoryview(bytes(MAX_ITEM // 2))]
     for _ in range(2):
