@@ -59,7 +59,8 @@ escapes: $(VENV)/.dev programs ## try to escape from every isolation tier, and p
 	@$(BIN)/python tests/sandbox/escapes.py
 
 image: engine ## build the executor's image; VARIANT=small or common for another
-	@echo "· image $$(docker/engine.sh docker/build.sh --variant $(or $(VARIANT),standard))"
+	@echo "· image (the first time it takes a few minutes)"
+	@built=$$(docker/engine.sh docker/build.sh --variant $(or $(VARIANT),standard)) && echo "  $$built"
 
 protos: $(VENV)/.dev ## make the descriptor set from protos/
 	@$(BIN)/python -m grpc_tools.protoc -I protos --descriptor_set_out=$(DESCRIPTORS) protos/avlab/v1/executor.proto
