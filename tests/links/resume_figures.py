@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from avlab_executor.server import Server, ServerConfig
+from counted import Counted
 from serving import until
-from test_resume import Counted
 
 import avlab
 from avlab.testing.faults import TcpRelay

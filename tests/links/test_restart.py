@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -183,6 +184,29 @@ def test_closing_does_not_start_another_worker(executor) -> None:
     assert session.call("twice", 1) == 2
     session.close()
     assert session.statistics().restarts == 0
+
+
+def test_the_stop_button_ends_a_call_and_not_the_session(executor) -> None:
+    with executor.open(Stateless()) as session:
+        assert list(session.stream([1, 2])) == [[1, 0], [2, 0], [2, 1]]
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            session.call("sleep", 60)
+        timer.join()
+        assert session.call("twice", 4) == 8
+        assert session.statistics().restarts == 0
+
+
+def test_leaving_a_stream_early_leaves_the_session_usable(executor) -> None:
+    with executor.open(Counting()) as session:
+        for _ in range(3):
+            results = session.stream(iter(range(ITEMS)))
+            for _ in range(10):
+                next(results)
+            results.close()
+        made = next(session.stream([1]))[2]
+        assert made >= 31
 
 
 def free_port() -> str:

@@ -1,5 +1,6 @@
 """Sessions over gRPC that outlive their connection: cuts at any byte, silence, callers that vanish, and who may come back."""
 
+import os
 import random
 import signal
 import subprocess
@@ -270,6 +271,23 @@ def test_closing_out_of_reach_does_not_wait_for_the_network(server, relay) -> No
         session.close()
         assert time.monotonic() - began < 8  # 2 s; and this machine may be busy
         thread.join(10)
+        relay.heal()
+        assert until(lambda: at_work(server) == 0)
+
+
+def test_the_stop_button_works_out_of_reach(server, relay) -> None:
+    with connected(relay, grace=1) as executor:
+        session = executor.open(Counted())
+        assert session.call("pid")
+        relay.cut()
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            session.call("sleep", 60)
+        assert time.monotonic() - began < 10  # 2 s; and this machine may be busy
+        timer.join()
+        session.close()
         relay.heal()
         assert until(lambda: at_work(server) == 0)
 
