@@ -18,7 +18,7 @@ export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real video; FILE=path takes yours
 	@echo "· $(NOTEBOOK) on $(notdir $(AVLAB_VIDEO))"

@@ -10,7 +10,7 @@ from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, GVISOR, LANDLOCK
 
 MEMORY_SECONDS = 0.05
 THOROUGH_SECONDS = 1.0
-# In the namespaces tier the kernel counts them.
+# In the namespaces tier the kernel counts them; in gVisor they are its own, and its memory.
 MOST_THREADS = 1024
 
 _INHERITED = (
@@ -34,12 +34,12 @@ def look(worker: WorkerProcess, thoroughly: bool) -> None:
             worker.kill("oom")
         elif limits.cpu_seconds and cpu > limits.cpu_seconds:
             worker.kill("cpu")
-    if not thoroughly or worker.tier not in (LANDLOCK, GVISOR):
+    if not thoroughly or worker.tier != LANDLOCK:
         return
     bound = worker.limits.scratch or DEFAULT_SCRATCH
-    if worker.tier == LANDLOCK and scratch.usage(worker.profile.scratch, bound) >= bound:
+    if scratch.usage(worker.profile.scratch, bound) >= bound:
         worker.kill_saying("output", f"scratch limit of {size(bound)} reached")
-    elif sum(map(_threads, _family(worker))) > MOST_THREADS:
+    elif _threads(worker.pid) > MOST_THREADS:
         worker.kill_saying("oom", f"limit of {MOST_THREADS} threads reached")
 
 

@@ -57,7 +57,8 @@ def start(profile: Profile, administrator: bool, proc: int, command: Sequence[st
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
     os.closerange(len(streams), os.sysconf("SC_OPEN_MAX"))
-    flags = ["--rootless", "--network=none", "--ignore-cgroups", f"--root={SCRATCH}/state", "--platform=ptrace"]
+    flags = ["--rootless", "--network=none", "--ignore-cgroups", "--overlay2=none", "--platform=ptrace"]
+    flags.append(f"--root={SCRATCH}/state")
     os.execve(runsc, ["runsc", *flags, "run", f"--bundle={SCRATCH}", "session"], environment())
 
 
