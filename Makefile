@@ -14,7 +14,7 @@ export AVLAB_WHEELS := $(abspath $(VENV)/wheels)
 export AVLAB_VIDEO := $(abspath $(if $(FILE),$(FILE),$(VIDEO)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check lint soak bench escapes fuzz neighbours image protos pins clean distclean programs engine
+.PHONY: help demo lab test check lint soak bench escapes fuzz neighbours tiers image protos pins clean distclean programs engine
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -46,6 +46,9 @@ soak: $(VENV)/.dev ## ten minutes of cuts, kills and pauses over three sessions;
 
 bench: $(VENV)/.bench ## measure avlab beside its peers in one run; ARGS="--quick --only …"
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+tiers: $(VENV)/.dev programs ## what each isolation tier costs: a warm start, a frame there and back
+	@$(BIN)/python tests/bench/tiers.py
 
 neighbours: $(VENV)/.dev programs ## what a session feels of a neighbour that burns all processors
 	@$(BIN)/python tests/executor/neighbours.py
