@@ -5,10 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -322,14 +324,52 @@ def test_code_that_builds_a_package_is_confined(own, tmp_path, monkeypatch, tier
     lease.close()
     store.close()
     assert set(psutil.Process().children(recursive=True)) == before  # what it left running is gone
+    check_confined(seen)
+    assert tier == "landlock" or os.geteuid() != 0 or seen["uid"] != 0
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+def test_an_ordinary_users_installer_is_confined_too(tier):
+    interpreter = f"/usr/bin/python3.{sys.version_info.minor}" if os.geteuid() == 0 else sys.executable
+    assert os.access(interpreter, os.X_OK), f"no {interpreter} to run as another user: install it"
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    checkout = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        for each in (folder, folder / "environments", folder / "sources"):
+            each.mkdir(exist_ok=True)
+            each.chmod(0o777)
+        (folder / "secret").write_text("s")
+        names = f"HOST = {os.getpid()}\nSECRET = {name + '/secret'!r}\nKEPT = {name + '/environments/kept'!r}\n"
+        make_source(folder / "sources", "spy", names + SPY)
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",  # uv lies there
+            "PYTHONPATH": ":".join([packages, str(checkout), str(checkout / "executor")]),
+            "UV_NO_INDEX": "1",
+            "UV_FIND_LINKS": f"{name}/sources",
+            "HOME": name,
+        }
+        command = [
+            interpreter,
+            str(Path(__file__).with_name("ordinary_builder.py")),
+            f"{name}/environments",
+            tier,
+            "spy",
+        ]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd="/")
+    assert done.returncode == 0, done.stderr
+    check_confined(json.loads(done.stdout))
+
+
+def check_confined(seen: dict[str, Any]) -> None:
+    """What the code of SPY has found."""
     refused = (1, 2, 3, 13, 30)  # EPERM, ENOENT, ESRCH, EACCES, EROFS
     for name in ("secret", "list", "write", "python", "kept", "core_pattern", "host", "signal"):
         assert seen[name] in refused, name
     assert seen["caps"] == [0] * 6
-    assert seen["bounding"] == 0 or os.geteuid() != 0  # only root can empty it
+    assert seen["bounding"] == 0 or seen["uid"] != 0  # only root can empty it
     assert seen["no_new_privs"] == 1
     assert "AVLAB_TEST_TOKEN" not in seen["environ"]
-    assert tier == "landlock" or os.geteuid() != 0 or seen["uid"] != 0
 
 
 def test_source_is_not_built_where_nothing_confines_it(open_store):
@@ -337,6 +377,14 @@ def test_source_is_not_built_where_nothing_confines_it(open_store):
     store._confined = lambda: "process"
     with pytest.raises(EnvironmentFailed, match="confines"):
         built(store, spec("six==1.16.0", mode="any"))
+
+
+def test_environments_may_lie_within_a_folder_that_the_installer_reads(own):
+    store = Store(Policy("wheels", folder=str(own / "environments")), lambda: TIER, print)
+    try:
+        assert "ready" in built(store, spec("six==1.16.0"))[-1]
+    finally:
+        store.close()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

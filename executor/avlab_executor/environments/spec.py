@@ -20,7 +20,7 @@ from avlab_executor.environments.interpreters import Interpreter
 from avlab_executor.environments.policy import Policy
 from avlab_executor.sandbox.visible import Visible, visible
 
-_FORMAT = 1
+_FORMAT = 2
 _PACKAGES = ("site-packages", "dist-packages")
 WORKERS_NEED = frozenset({"numpy", "av", "cloudpickle", "google", "avlab", "avlab_executor"})
 OWN = "own"

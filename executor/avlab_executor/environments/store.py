@@ -97,8 +97,8 @@ class Store:
 
     def _open_lock(self, key: str) -> int:
         try:
-            for folder in ("kept", "building", "locks"):
-                (self.policy.place / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in ("kept", "building", "locks"):  # an installer's own user must come through
+                (self.policy.place / folder).mkdir(mode=0o711, parents=True, exist_ok=True)
             return os.open(self.policy.place / "locks" / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EnvironmentFailed(f"environments cannot be kept in {self.policy.place}: {error.strerror}") from None

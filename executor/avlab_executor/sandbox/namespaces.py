@@ -45,7 +45,7 @@ def enter_root(
     in its place. Raises OSError.
     """
     writable = tuple(map(os.path.realpath, writable))
-    sources = {path: os.path.realpath(path) for path in (*folders, *writable, *SYSTEM_FILES)}
+    sources = {path: os.path.realpath(path) for path in (*folders, *SYSTEM_FILES)}
     kernel.unshare(own)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=4m")
@@ -61,6 +61,9 @@ def enter_root(
     for path, real in sorted(sources.items()):
         for target in dict.fromkeys((path, real)):
             _show(real, target)
+    for path in writable:  # a mount of its own, also inside a folder that is shown already
+        os.makedirs(path, exist_ok=True)
+        kernel.mount(_FORMER + path, path, None, kernel.MS_BIND | kernel.MS_REC)
     for path in DEVICES:
         _show(path, path)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
