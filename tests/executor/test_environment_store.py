@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from avlab_executor.environments import build, finish, interpreters
-from avlab_executor.environments.installer import find_uv
+from avlab_executor.environments import build, finish, interpreters, rooms
+from avlab_executor.environments.installer import MAX_LINE, find_uv
 from avlab_executor.environments.policy import Policy
 from avlab_executor.environments.spec import Environment, Spec
 from avlab_executor.environments.store import Store
@@ -405,3 +405,86 @@ def test_a_policy_says_what_it_does_not_allow():
     for wrong in ({"mode": "some"}, {"size": 0}, {"seconds": -1}):
         with pytest.raises(ConfigError):
             Policy(**wrong)
+
+
+def test_what_an_installer_says_is_bounded():
+    made = build.Build(spec("six"))
+    for number in range(build.MAX_LINES + 50):
+        made.say(f"{number} " + "x" * 1000 + "\x1b[31m")
+    made.outcome.set_result(None)
+    lines = list(made.follow())
+    assert len(lines) == build.MAX_LINES
+    assert {len(line) <= MAX_LINE and line.isprintable() for line in lines} == {True}
+
+
+def test_only_so_many_build_at_once(open_store, monkeypatch):
+    store = open_store(builds=1)
+    at_work: list[str] = []
+    overlaps: list[list[str]] = []
+
+    def run(self: build.Build, folder: Path, *_: object) -> None:
+        at_work.append(str(self.spec))
+        overlaps.append(list(at_work))
+        (folder / "site").mkdir()
+        finish.finish(folder, self.spec)
+        at_work.remove(str(self.spec))
+
+    monkeypatch.setattr(build.Build, "run", run)
+    threads = [threading.Thread(target=lambda n=n: built(store, spec(n))) for n in ("first", "second", "third")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(overlaps) == [["first"], ["second"], ["third"]]
+
+
+def test_downloads_are_emptied_when_they_have_grown(open_store):
+    store = open_store(disk=12 * MEGABYTE)
+    downloads = store.policy.place / "downloads"
+    downloads.mkdir(parents=True)
+    (downloads / "old").write_bytes(b"x" * 13 * MEGABYTE)
+    built(store, spec("six==1.16.0"))
+    assert downloads.is_dir()
+    assert not (downloads / "old").exists()
+
+
+class FakePool:
+    """Stands for a pool of workers."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_rooms_without_a_session_are_few_and_those_with_one_stay(open_store, monkeypatch):
+    def run(self: build.Build, folder: Path, *_: object) -> None:
+        (folder / "site").mkdir()
+        finish.finish(folder, self.spec)
+
+    monkeypatch.setattr(build.Build, "run", run)
+    store = open_store(size=1)
+    pools: list[FakePool] = []
+
+    def make(tier: str, environment: Environment) -> Any:
+        pools.append(FakePool())
+        return pools[-1]
+
+    found = rooms.Rooms(store, make)
+    names = [f"p{number}" for number in range(rooms.IDLE + 3)]
+    _, leave_first = found.enter("", spec(names[0]))
+    for name in names[1:]:
+        _, leave = found.enter("", spec(name))
+        leave()
+    assert found.enter("", spec(names[0]))[0] is pools[0]
+    assert [pool.closed for pool in pools].count(
+        False
+    ) == rooms.IDLE + 2  # one is at work, the newest was when others went
+    assert not pools[0].closed
+    assert spec(names[0]).key in kept(store)  # in use, whatever the bound on bytes
+    leave_first()
+    found.close()
+    assert all(pool.closed for pool in pools)
+    with pytest.raises(Cancelled):
+        found.enter("", spec(names[1]))
