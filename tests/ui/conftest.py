@@ -220,6 +220,15 @@ def browser(launch: Callable[..., Browser]) -> Browser:
 
 
 @pytest.fixture
+def page_of(browser: Browser) -> Iterator[Callable[[], Page]]:
+    """Makes pages outside of JupyterLab."""
+    context = browser.new_context(viewport={"width": 1100, "height": 900})
+    context.add_init_script(KEEP)
+    yield context.new_page
+    context.close()
+
+
+@pytest.fixture
 def notebook(browser: Browser, server: Server) -> Iterator[Notebook]:
     """A page for one notebook."""
     yield from opened(browser.new_context(viewport={"width": 1100, "height": 1000}), server)
