@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable
 
 from avlab.core.errors import AvlabError, BundleError, Denied
 from avlab.core.message import Blob
+from avlab.core.wire import MAX_NAMES
 
 DEFAULT_BYTES = 1 << 30
 MAX_BLOB = 256 << 20
+_OWN = 512  # bytes that a blob costs besides its content: many tiny ones must not fill memory either
 
 
 class BlobStore:
@@ -61,6 +63,8 @@ class BlobStore:
                 if len(data) == size:
                     self._add(name, bytes(data))
                     complete.append(name)
+                    if len(complete) > MAX_NAMES:
+                        raise BundleError(f"more than {MAX_NAMES} blobs at once: no bundle needs as many")
         finally:
             self._reserve(-reserved)
         return complete
@@ -79,7 +83,7 @@ class BlobStore:
             if name not in self._blobs:
                 self._blobs[name] = data
                 self._size += len(data)
-            while self._size > self._capacity and len(self._blobs) > 1:
+            while self._size + len(self._blobs) * _OWN > self._capacity and len(self._blobs) > 1:
                 self._size -= len(self._blobs.popitem(last=False)[1])
 
     def get(self, names: Iterable[str]) -> dict[str, bytes]:
