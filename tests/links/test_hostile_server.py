@@ -152,7 +152,7 @@ def test_an_answer_to_open_that_is_none(impostor, executor, answer):
         [b"\x0a\x02\x1a\x7f"],
         [output(2)],
         [output(1, input=7)],
-        [output(1), output(2)],
+        [output(1, last=False), output(2)],
         [output(n, input=1, last=False) for n in range(1, 200)],
         [Failure(message="over", reason="oom")],
         [output(1, codec="pickle", meta=b"", buffers=[b"cos\nsystem\n(S'true'\ntR."])],
@@ -163,7 +163,7 @@ def test_an_answer_to_open_that_is_none(impostor, executor, answer):
         [output(1, codec="", meta=b"", failure=Failure("a.B", "GeneratorExit", "text"))],
     ],
     ids=[
-        "torn", "a gap", "another input", "never sent", "beyond the window", "a death", "a pickle", "no bytes each", "negative",
+        "torn", "a gap", "another input", "never asked for", "beyond the window", "a death", "a pickle", "no bytes each", "negative",
         "deep", "no buffer", "steering",
     ],
 )  # fmt: skip
