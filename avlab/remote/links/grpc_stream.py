@@ -66,16 +66,14 @@ class Outbox:
         """Add a message; waits while too many wait. Raises LinkClosed and what encoding raises."""
         replay = self.replay
         parts = encode(message)
-        if replay.due:
-            with self.changed:
-                parts = encode(replay.receipt()) + parts
-        data = b"".join(parts)
         with self.changed:
             while (replay.sent - self._position >= _WAITING or replay.full) and not self._ended:
                 with exposed:
                     self.changed.wait(NOTICE)
             if self._ended:
                 raise LinkClosed("the link to the executor is closed")
+            # Not before there is room: a receipt that waits here could be what the other side waits for to make some.
+            data = b"".join([*(encode(replay.receipt()) if replay.due else ()), *parts])
             replay.add(data)
             if not self._holding or len(data) > _SMALL:
                 self.changed.notify_all()
