@@ -188,9 +188,10 @@ def test_limits_of_a_build(open_store, policy, words):
     assert list((store.policy.place / "building").iterdir()) == []
 
 
-def test_many_files_together_are_bounded_too(open_store, own, monkeypatch):
+@pytest.mark.parametrize("tick", [0.05, 60.0], ids=["on the way", "at its end"])
+def test_many_files_together_are_bounded_too(open_store, own, monkeypatch, tick):
     make_wheel(own, "many", files={f"many/{n}.bin": os.urandom(MEGABYTE) for n in range(24)})
-    monkeypatch.setattr(build, "TICK", 0.05)
+    monkeypatch.setattr(build, "TICK", tick)
     store = open_store(disk=12 * MEGABYTE)
     with pytest.raises(EnvironmentFailed, match="more than 12 MiB of disk"):
         built(store, spec("many"))

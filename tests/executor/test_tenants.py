@@ -42,16 +42,24 @@ def client(server: Server, token: str | None = None) -> avlab.Executor:
 
 
 def rpc(server: Server, method: str, request: bytes, token: str) -> bytes:
-    """One request of an RPC; all of its answer."""
-    kind, given = "unary_unary", request
+    """One request of an RPC; all of its answer. A stream stays open until then: its end would be the caller's leave."""
+    kind, given, answered = "unary_unary", request, threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield request
+        answered.wait(20)
+
     if method == "PutBlobs":
         kind, given = "stream_unary", iter([request])
     elif method.startswith("Stream"):
-        kind, given = "stream_stream", iter([request])
+        kind, given = "stream_stream", requests()
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         call = getattr(channel, kind)(f"/avlab.v1.Executor/{method}")
         answer = call(given, metadata=[("authorization", f"Bearer {token}")], timeout=20)
-        return b"".join(answer) if kind == "stream_stream" else answer
+        try:
+            return b"".join(answer) if kind == "stream_stream" else answer
+        finally:
+            answered.set()
 
 
 @pytest.fixture(scope="module")
