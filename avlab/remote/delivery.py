@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from avlab.core.errors import LinkError
 from avlab.core.message import MAX_ITEM, ItemMessage
 
-IN_FLIGHT = 12 << 20
+IN_FLIGHT = 6 << 20
 """Payload bytes of inputs that may be under way: more would fall out of the processor's cache before it is read again."""
 MAX_IN_FLIGHT = 1024
 """Inputs that a caller sends ahead at most, whatever the host grants."""
