@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy
@@ -290,7 +290,10 @@ def test_who_gives_up_while_it_installs_stops_it(where, monkeypatch):
             executor.open(Inside(), pip=["never-answered"], on_log=give_up)
 
         def installers() -> list[str]:
-            lines = [" ".join(child.cmdline()) for child in process.children(recursive=True) if child.is_running()]
+            lines = []
+            for child in process.children(recursive=True):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):  # it has just ended
+                    lines.append(" ".join(child.cmdline()))
             return [line for line in lines if "never-answered" in line or "--only-binary" in line]
 
         assert until(lambda: not installers(), 5)
