@@ -51,8 +51,8 @@ def drop(executor: avlab.Executor, number: int) -> str:
     return way
 
 
-GRPC_THREADS = 48
-"""Of gRPC's own pools, which grow with what comes at once, up to a bound (40 in the server), and keep their threads."""
+GRPC_THREADS = 8
+"""By so many the pools of gRPC, which keep their threads, may have grown meanwhile: one or two were seen. A leak would be 33 at least."""
 
 
 def worker_of(session: avlab.Session) -> int:
