@@ -58,6 +58,7 @@ class RestartingLink:
         self._dying: Failure | None = None  # how the worker has ended; told when what came before has been taken
         self._culprit = self._tries = self.restarts = 0
         self._ended = threading.Event()
+        self._stands = True  # the present worker has begun: what it is told has its numbers
 
     def send(self, message: Message) -> None:
         if self._ended.is_set():
@@ -68,7 +69,7 @@ class RestartingLink:
                 self._succession.add(message)
         elif isinstance(message, Credit):
             with self._lock:
-                message.acked = self._succession.acknowledge(message.acked)
+                self._succession.acknowledge(message.acked)
             self._say(message)
             if self._succession.holds:
                 self._link.wake()
@@ -85,18 +86,24 @@ class RestartingLink:
                 return self._succession.change(signal)
             if signal.kind is SignalKind.CANCEL:
                 self._succession.cancel(signal.inputs)
-            under_way = self._succession.translated(signal.inputs)
-        if under_way or not signal.inputs:
-            self._say(Signal(signal.kind, under_way, signal.data))
-        return None
+        return self._say(signal)
 
     def _say(self, message: Message) -> None:
-        with self._sending:
-            try:
-                self._link.send(message)
-            except LinkClosed:
-                if isinstance(message, End):
-                    raise  # otherwise who receives learns why
+        """Tell the present worker. Between two workers there is none, and the next one is told what still matters."""
+        with self._sending, suppress(LinkClosed):  # who receives learns why
+            with self._lock:
+                addressed = self._addressed(message) if self._stands else None
+            if addressed is not None:
+                self._link.send(addressed)
+
+    def _addressed(self, message: Message) -> Message | None:
+        """The message with the present worker's numbers; None if it has none of the inputs."""
+        if isinstance(message, Credit):
+            return Credit(self._succession.tell())
+        if isinstance(message, Signal) and message.inputs:
+            under_way = self._succession.translated(message.inputs)
+            return Signal(message.kind, under_way, message.data) if under_way else None
+        return message
 
     def _pump(self) -> None:
         """Send what the worker's credit allows, in order; one thread at a time."""
@@ -111,11 +118,11 @@ class RestartingLink:
 
     def _pending(self) -> bool:
         with self._lock:
-            return self._succession.pending
+            return self._stands and self._succession.pending
 
     def _due(self) -> Message | None:
         with self._lock:
-            return self._succession.due()
+            return self._succession.due() if self._stands else None
 
     def recv(self, timeout: float | None = None) -> Message:
         while True:
@@ -167,10 +174,13 @@ class RestartingLink:
                 raise error
             raise PoisonItem(f"input {first}: {self._tries} workers have died on it, the last one so: {error}", first)
         self._link.close()
+        with self._sending:
+            self._stands = False
         opened = self._reopened(error)
         with self._lock:
             self.restarts += 1
             self._succession.begin(opened)
+            self._stands = True
         self._pump()
 
     def _reopened(self, error: SessionError) -> Opened:

@@ -81,7 +81,12 @@ class Memory:
         self._closed = False
 
     def reserve(self, sizes: Sequence[int]) -> Slot | None:
-        """A slot for buffers of these sizes; None when there is no room now. Lowest addresses first: they are warm."""
+        """A slot for buffers of these sizes; None when there is no room now. Lowest addresses first: they are warm.
+
+        Raises LinkClosed after `close`.
+        """
+        if self._closed:
+            raise LinkClosed("the link is closed")
         self._reap()
         if not self._free:
             return None

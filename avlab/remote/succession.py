@@ -88,7 +88,7 @@ class Succession:
 
     def add(self, message: ItemMessage) -> None:
         """An input. It is copied: its buffers may be the caller's own, who may change them."""
-        self._taken(message.acked)
+        self.acknowledge(message.acked)
         self._number = message.input
         kept = replace(message, buffers=[bytes(whole(buffer)) for buffer in message.buffers])
         self._log.append(Entry(kept, message.input))
@@ -111,19 +111,19 @@ class Succession:
             if isinstance(entry, Entry) and entry.number in wanted
         ]
 
-    def acknowledge(self, ordinal: int) -> int:
-        """The consumer has taken the results up to this one; how many of its own the worker is to be told."""
-        self._taken(ordinal)
-        self._worker.told = self._worker.bank.acked
-        return self._worker.told
-
-    def _taken(self, ordinal: int) -> None:
+    def acknowledge(self, ordinal: int) -> None:
+        """The consumer has taken the results up to this one."""
         self._acked = max(self._acked, ordinal)
         worker = self._worker
         while worker.unacked and worker.unacked[0][1] <= ordinal:
             worker.bank.delivered(worker.unacked.popleft()[0])
 
     # What the worker is told.
+
+    def tell(self) -> int:
+        """How many of its results have been taken, which the worker is told with this."""
+        self._worker.told = self._worker.bank.acked
+        return self._worker.told
 
     @property
     def pending(self) -> bool:
@@ -139,8 +139,7 @@ class Succession:
         """What the worker is to be told next, if its credit allows."""
         worker = self._worker
         if self._credit_due:
-            worker.told = worker.bank.acked
-            return Credit(worker.told)
+            return Credit(self.tell())
         if self._prelude:
             first = self._prelude.popleft()
             return first if isinstance(first, Signal) else self._own(first)

@@ -19,11 +19,11 @@ from avlab.remote.tracing import Trace
 from avlab_executor.accounts import Account, Caller
 from avlab_executor.audit import Strangers
 from avlab_executor.auth import Auth
+from avlab_executor.relay import INTERNAL
 from avlab_executor.service import Service
 
 SEND_SECONDS = 600.0
 """How long a caller may take to send what is answered once: it holds one of the server's threads."""
-INTERNAL = "an internal error of the executor: its log says more"
 _FAULTS = {getattr(grpc.StatusCode, name) for name in ("UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")}
 """Statuses that are a server's own errors, by OpenTelemetry's conventions."""
 _log = logging.getLogger("avlab.executor")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from avlab.core.errors import AvlabError, CodecError, LinkClosed
 from avlab.core.message import Bundle, Message, Open, Receipt, Resume
 from avlab.core.wire import decode_batch
 from avlab_executor.session import Session, encoded, refusal
+
+INTERNAL = "an internal error of the executor: its log says more"
+_log = logging.getLogger("avlab.executor")
 
 
 def names_of(bundle: Bundle) -> list[str]:
@@ -63,16 +68,21 @@ def _feed(first: Iterable[Message], requests: Iterator[bytes], session: Session,
     """Caller → worker, until the caller has no more to say: on purpose or because the connection broke."""
     try:
         _pass(first, session, epoch, 0)
-        for data in requests:
+        for data in _until_gone(requests):
             _pass(decode_batch(data), session, epoch, len(data))
+        session.silent(epoch)
     except LinkClosed:
         return  # the worker is gone, or another connection has it; the other direction says what to do
     except AvlabError as error:
         session.kill_saying("exit", f"the caller's messages are malformed: {error}")
-    except Exception:  # noqa: BLE001  the transport's own ways of saying that the caller is gone
-        session.silent(epoch)
-    else:
-        session.silent(epoch)
+    except Exception:  # noqa: BLE001  a thread's last: nobody else would hear of it
+        _log.exception("an internal error")
+        session.kill_saying("exit", INTERNAL)
+
+
+def _until_gone(requests: Iterator[bytes]) -> Iterator[bytes]:
+    with suppress(Exception):  # the transport's own ways of saying that the caller is gone
+        yield from requests
 
 
 def _pass(messages: Iterable[Message], session: Session, epoch: int, size: int) -> None:

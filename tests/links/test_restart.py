@@ -16,10 +16,11 @@ from serving import served
 
 import avlab
 from avlab.core.clock import FakeClock
-from avlab.core.errors import PoisonItem, SessionError, SessionLost
+from avlab.core.errors import PoisonItem, SessionError, SessionLost, WorkerDied
 from avlab.core.message import Credit, ItemMessage, Opened, Signal, SignalKind
 from avlab.remote import succession
 from avlab.remote.delivery import CallerBank, HostBank
+from avlab.remote.restart import RestartingLink
 from avlab.remote.succession import Succession
 from avlab.testing.faults import check_history
 
@@ -308,7 +309,8 @@ def test_workers_may_die_at_any_message(restores, seed, monkeypatch) -> None:
                 taken.append(bytes(output.meta).decode())
             caller.delivered(output.ordinal)
             if dice.random() < 0.5:
-                wire.append(Credit(numbers.acknowledge(caller.acked)))
+                numbers.acknowledge(caller.acked)
+                wire.append(Credit(numbers.tell()))
         elif 0.97 <= what < 0.98 and step < 10_000:
             far, deaths = Far(window), deaths + 1
             wire.clear()
@@ -317,7 +319,8 @@ def test_workers_may_die_at_any_message(restores, seed, monkeypatch) -> None:
         if caller.sent == count and caller.first_undelivered is None:
             break
         if step % 50 == 0:
-            wire.append(Credit(numbers.acknowledge(caller.acked)))
+            numbers.acknowledge(caller.acked)
+            wire.append(Credit(numbers.tell()))
     made = iter(range(1, 1000))
     expected = [f"{n} {next(made)}" for n in range(1, count + 1) for _ in range(n % 3)]
     if not restores:  # each worker counts for itself
@@ -364,3 +367,43 @@ def test_a_cancelled_input_stays_cancelled_with_the_next_worker() -> None:
     told = [numbers.due() for _ in range(3)]
     assert [message.input for message in told[:2]] == [1, 2]
     assert (told[2].kind, told[2].inputs) == (SignalKind.CANCEL, [2])
+
+
+class Near:
+    """A link that keeps what is sent over it and has ended."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+
+    def recv(self, timeout: float | None = None) -> object:
+        raise WorkerDied("killed", "signal")
+
+    def arrived(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_new_worker_hears_nothing_in_the_numbers_of_the_one_before() -> None:
+    old, others = Near(), []
+    opened = Opened(window=5, stateless=True)
+    link: RestartingLink
+
+    def reopen(use: Callable[[Near], None]) -> tuple[Near, Opened]:
+        others.append(new := Near())
+        use(new)
+        for message in (Credit(0), Signal(SignalKind.CANCEL, [1])):  # as another thread may say them now
+            link.send(message)
+        assert new.sent == []
+        return new, opened
+
+    link = RestartingLink(old, opened, reopen, window=4, patience=1)
+    for number in (1, 2):
+        link.send(ItemMessage(input=number, codec="json", meta=b"1"))
+    assert len(old.sent) == 2
+    with pytest.raises(PoisonItem):  # these end too
+        link.recv()
+    sent = [message.input if isinstance(message, ItemMessage) else message for message in others[0].sent]
+    assert sent == [1, Signal(SignalKind.CANCEL, [1]), 2]

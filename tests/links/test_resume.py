@@ -13,16 +13,18 @@ from contextlib import contextmanager
 import grpc
 import pytest
 from avlab_executor import session as served_session
+from avlab_executor.relay import relay as relay_of
 from avlab_executor.server import Server, ServerConfig
 from avlab_executor.session import Beginning, Session, Sessions
 from counted import Counted
 from serving import until
 
 import avlab
-from avlab.core.errors import ConfigError, ConnectError, Denied, LinkError, SessionLost
-from avlab.core.message import Bundle, BundleKind, Credit, Failure, Log, Open, Opened, Receipt, Resume, Resumed
+from avlab.core.errors import ConfigError, ConnectError, Denied, LinkClosed, LinkError, SessionLost, WorkerDied
+from avlab.core.message import Bundle, BundleKind, Credit, Failure, Log, Message, Open, Opened, Receipt, Resume, Resumed
 from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote.links.grpc import OPTIONS, SERVICE
+from avlab.remote.links.grpc_stream import GrpcLink
 from avlab.testing.faults import TcpRelay, check_history
 
 ITEMS = 50
@@ -566,3 +568,72 @@ def test_a_fenced_connection_hands_nothing_over() -> None:
     session.detach(old)  # does not take it from the new one
     assert session._attached == 1
     session.close()
+
+
+class Faulty(Idle):
+    """A worker's link that cannot be fed."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error, self.reason = error, ""
+
+    def send(self, message: object) -> None:
+        raise self.error
+
+    def kill_saying(self, reason: str, text: str) -> None:
+        self.reason, self.error = reason, WorkerDied(text, reason)
+        self.woken.set()
+
+    def recv(self) -> Credit:
+        super().recv()
+        if self.reason:
+            raise self.error
+        return Credit()
+
+
+def test_a_fault_of_the_executor_is_told_and_is_no_lost_caller(caplog) -> None:
+    link, held = Faulty(ValueError("a secret detail")), threading.Event()
+    session = Session(at_once(link), Open(NODE, session="f" * 32, grace=5), "", lambda _: None)
+
+    def requests() -> Iterator[bytes]:
+        yield encode_batch([Open(NODE, session="f" * 32, grace=5)])
+        yield encode_batch([Credit(), Receipt(1)])
+        held.wait(10)
+
+    answers = [each for data in relay_of(requests(), lambda _: session) for each in decode_batch(data)]
+    held.set()
+    assert [(each.reason, "internal error" in each.message) for each in answers] == [("exit", True)]
+    assert "a secret detail" in caplog.text
+    session.close()
+
+
+def test_an_executor_that_does_not_know_the_session_gets_the_open_again_and_after_that_cut_no_third_one() -> None:
+    """The second Open might have arrived, and then its name would be taken."""
+    heard: list[Message] = []
+    refused = Failure(kind="SessionLost", message="no such session")
+
+    class Cut(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNAVAILABLE
+
+    class Call:
+        def __init__(self, requests: Iterator[bytes], *answers: Message) -> None:
+            self.requests, self.answers = requests, answers
+
+        def __iter__(self) -> Iterator[bytes]:
+            heard.append(next(decode_batch(next(self.requests))))
+            for each in self.answers:
+                yield encode_batch([each])
+            if not self.answers:
+                raise Cut
+
+        def cancel(self) -> None: ...
+
+    answers = iter([(), (refused,), (), (refused,), (Failure(kind="Denied", message="full"),)])
+    link = GrpcLink(lambda requests, wait: Call(requests, *next(answers)), "grpc://x:1", "a" * 32, 5, 5)
+    link.send(Open(NODE, session="a" * 32, grace=5))
+    with pytest.raises(LinkClosed):
+        while True:
+            link.recv(10)
+    assert [type(each) for each in heard] == [Open, Resume, Open, Resume, Open]
+    link.close()

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from avlab.core.errors import LinkClosed
 from avlab.core.message import MAX_ITEM, Credit, ItemMessage
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank, HostBank
@@ -15,6 +16,17 @@ from avlab.remote.patience import AWAKE, Patience
 from avlab.remote.shared_memory import HEAD, Memory, Region
 
 COUNT = 50
+
+
+def test_who_sends_over_a_link_that_another_thread_has_closed_gets_link_closed() -> None:
+    ends, there, back = socket.socketpair(), Region.create(1 << 20), Region.create(1 << 20)
+    link = LocalLink(ends[0], Memory(there, back))
+    link.send(ItemMessage(1, codec="bytes", buffers=[bytes(60_000)]))
+    link.close()
+    with pytest.raises(LinkClosed):
+        link.send(ItemMessage(2, codec="bytes", buffers=[bytes(60_000)]))
+    for each in (ends[1], there, back):
+        each.close()
 
 
 def test_two_sides_that_both_send_much_do_not_wait_for_each_other() -> None:

@@ -164,7 +164,8 @@ class GrpcLink:
         self._changed = threading.Condition()
         self._error: AvlabError | None = None
         self._cut_at: int | None = None  # since when there has been no connection
-        self._killing = self._anew = False
+        self._killing = False
+        self._anew = self._opens = False  # the next call, or the present one, sends the Open again
         self._patience_ends = threading.Timer(0, lambda: None)
         self._call = dial(self._outbox.begin(position=0), False)
         self._reader = threading.Thread(target=self._run, name="avlab-grpc", daemon=True)
@@ -284,8 +285,7 @@ class GrpcLink:
                 position = self._replay.resumed(message)
             self._connected()
             self._outbox.go(position)
-        elif self._anew:
-            self._anew = False
+        elif self._opens:
             self._connected()
             self._put(message, size)
         elif not isinstance(message, Failure):
@@ -324,7 +324,8 @@ class GrpcLink:
                 call.cancel()
 
     def _first_requests(self) -> Iterator[bytes]:
-        if self._anew:
+        self._opens, self._anew = self._anew, False
+        if self._opens:
             return self._outbox.begin(position=0)
         with self._outbox.changed:
             parts: list[Message] = [self._replay.resume()]
