@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 
@@ -150,14 +151,19 @@ _NOT_MIRRORED = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "StopIterat
 
 
 def remote_error(
-    type_name: str, builtin: str, message: str, traceback: str = "", input: int | None = None
+    type_name: str,
+    builtin: str,
+    message: str,
+    traceback: str = "",
+    input: int | None = None,
+    members: Sequence[Exception] = (),
 ) -> RemoteError:
-    """A RemoteError that is also the builtin exception named ``builtin``.
+    """A RemoteError that is also the builtin exception named ``builtin``; ``members``: of an ExceptionGroup.
 
     Control-flow exceptions (KeyboardInterrupt, StopIteration and their like) are not mirrored: a worker must not steer the
     caller's interpreter. Unknown names give a plain RemoteError.
     """
-    error: RemoteError = _mirrored(RemoteError, builtin, message)
+    error: RemoteError = _mirrored(RemoteError, builtin, message, members)
     error.type_name = type_name or builtin
     error.remote_traceback = traceback
     error.input = input
@@ -177,7 +183,9 @@ def blame(node: object, item: Any, error: Exception, method: str = "process") ->
         if not isinstance(error, NodeError) and not hasattr(error, "__notes__"):
             error.add_note(f"in {where}")
         raise error
-    wrapped: NodeError = _mirrored(NodeError, nearest_builtin(type(error)), f"{error} (in {where})")
+    members = error.exceptions if isinstance(error, ExceptionGroup) else ()
+    text = error.message if isinstance(error, ExceptionGroup) else str(error)
+    wrapped: NodeError = _mirrored(NodeError, nearest_builtin(type(error)), f"{text} (in {where})", members)
     wrapped.node, wrapped.item = name, getattr(item, "seq", None)
     raise wrapped from error
 
@@ -190,10 +198,12 @@ def nearest_builtin(cls: type) -> str:
 _mirrors: dict[tuple[type, str], Any] = {}
 
 
-def _mirrored(kind: type, builtin: str, message: str) -> Any:
+def _mirrored(kind: type, builtin: str, message: str, members: Sequence[Exception]) -> Any:
     cls = _mirrors.get((kind, builtin))
     if cls is None:
         cls = _mirrors[kind, builtin] = _mirror(kind, builtin)
+    if issubclass(cls, ExceptionGroup):
+        return cls(message, members) if members else kind(message)
     error = cls(message)
     error.args = (message,)
     return error
@@ -203,6 +213,8 @@ def _mirror(kind: Any, builtin: str) -> Any:
     base = getattr(builtins, builtin, None)
     if not isinstance(base, type) or not issubclass(base, Exception) or builtin in {*_NOT_MIRRORED, "Exception"}:
         return kind
+    if base is ExceptionGroup:
+        return type(builtin, (kind, base), {"__module__": "avlab", "__init__": _nothing})
     try:
         # str() of KeyError quotes and of UnicodeDecodeError needs fields: show the message as it is.
         bases: tuple[Any, ...] = (kind, base)

@@ -12,6 +12,7 @@ from avlab.core.item import MILLISECONDS
 
 WIRE_VERSION = 1
 MAX_ITEM = 64 << 20
+MAX_MEMBERS = 64
 """Largest payload of one item, in bytes: 64 MiB."""
 
 Buffer = bytes | bytearray | memoryview
@@ -115,6 +116,8 @@ class Failure:
     reason: str = ""
     kind: str = ""
     input: int = 0
+    members: list[Failure] = field(default_factory=list)
+    """Of an exception group: at most MAX_MEMBERS in all its levels, without tracebacks."""
 
 
 @dataclass(slots=True)

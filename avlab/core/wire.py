@@ -19,6 +19,7 @@ import avlab._pb as pb
 from avlab.core.errors import CodecError, ItemTooLarge
 from avlab.core.message import (
     MAX_ITEM,
+    MAX_MEMBERS,
     Blob,
     Buffer,
     Bundle,
@@ -318,6 +319,8 @@ def _to_proto(message: Any) -> Any:
     if isinstance(message, Open):
         rest = _plain(message, ("bundle", "limits"))
         return pb.Open(bundle=_to_proto(message.bundle), limits=pb.Limits(**message.limits), **rest)
+    if isinstance(message, Failure):
+        return pb.Failure(members=map(_to_proto, message.members), **_plain(message, ("members",)))
     return _FIELDS[type(message)][1](**_plain(message, ("data",)))
 
 
@@ -330,6 +333,8 @@ def _from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
         limits = {field.name: value for field, value in proto.limits.ListFields()}
         return Open(_bundle(proto.bundle), limits, proto.tier, proto.window, proto.session, proto.grace)
     values = {f.name: getattr(proto, f.name) for f in fields(cls) if f.name != "data"}
+    if cls is Failure:
+        values["members"] = _members(proto, payload)
     if cls is Opened:
         values["consumes"] = list(proto.consumes)
     if cls is Signal:
@@ -337,6 +342,17 @@ def _from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
     if cls in (Blob, Log, Signal):
         values["data"] = payload if cls is Blob else bytes(payload)
     return cls(**values)
+
+
+def _members(proto: Any, payload: memoryview) -> list[Failure]:
+    count, waiting = 0, [proto]
+    while waiting:
+        members = waiting.pop().members
+        count += len(members)
+        if count > MAX_MEMBERS:
+            raise CodecError(f"a Failure of more than {MAX_MEMBERS} members")
+        waiting.extend(members)
+    return [_from_proto(Failure, each, payload) for each in proto.members]
 
 
 def _bundle(proto: Any) -> Bundle:

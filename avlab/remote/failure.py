@@ -9,10 +9,11 @@ from types import ModuleType
 from avlab.core import errors
 from avlab.core.errors import AvlabError, LimitExceeded, NodeError, WorkerDied, nearest_builtin, remote_error
 from avlab.core.item import Item
-from avlab.core.message import Failure
+from avlab.core.message import MAX_MEMBERS, Failure
 from avlab.core.scrub import cut, scrubbed
 
 MAX_NAME = 200
+MAX_TEXT = 1000  # of a member of an exception group
 _OWN = str(Path(errors.__file__).parents[1])
 
 
@@ -32,17 +33,33 @@ def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleTy
     if item is not None:
         text += f"while processing item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
         text += f" (pts {item.pts})\n" if item.pts is not None else "\n"
-    try:
-        message = str(told)
-    except Exception as broken:  # noqa: BLE001  user code again
-        message = f"(its __str__ raised {type(broken).__name__})"
     return Failure(
         type=_bounded(name),
         builtin=nearest_builtin(cls),
-        message=_bounded(message),
+        message=_text(told),
         traceback=_bounded(text),
         kind=kind,
+        members=_members(error, MAX_MEMBERS)[0],
     )
+
+
+def _members(error: BaseException, left: int) -> tuple[list[Failure], int]:
+    """The members of an exception group, of all its levels at most ``left``, and how many more there may be."""
+    found: list[Failure] = []
+    for each in error.exceptions if isinstance(error, ExceptionGroup) else ():
+        if left <= 0:
+            break
+        members, left = _members(each, left - 1)
+        name, text = cut(type(each).__qualname__, MAX_NAME), cut(_text(each), MAX_TEXT)
+        found.append(Failure(name, nearest_builtin(type(each)), text, members=members))
+    return found, left
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _bounded(error.message if isinstance(error, ExceptionGroup) else str(error))
+    except Exception as broken:  # noqa: BLE001  user code again
+        return f"(its __str__ raised {type(broken).__name__})"
 
 
 def _folded(error: BaseException, folders: tuple[str, ...]) -> list[str]:
@@ -69,4 +86,5 @@ def restore(failure: Failure, first_undelivered: int | None = None) -> AvlabErro
         own = getattr(errors, failure.kind, None)
         if isinstance(own, type) and issubclass(own, AvlabError) and not issubclass(own, NodeError):
             return own(message)
-    return remote_error(name, failure.builtin, message, scrubbed(failure.traceback), failure.input or None)
+    members = [restore(each) for each in failure.members]
+    return remote_error(name, failure.builtin, message, scrubbed(failure.traceback), failure.input or None, members)

@@ -74,6 +74,11 @@ class Callee:
     def fail(self, kind: str, text: str) -> None:
         raise getattr(__builtins__, kind, None) or __builtins__[kind](text)
 
+    def fail_in_parts(self, text: str, count: int = 0) -> None:
+        if count:
+            raise ExceptionGroup(text, [KeyError(n) for n in range(count)])
+        raise ExceptionGroup(text, [KeyError("lost"), ExceptionGroup("inner", [ValueError("deep")])])
+
     def type_of(self, value: object) -> str:
         return type(value).__name__
 

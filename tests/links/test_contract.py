@@ -16,6 +16,7 @@ from serving import PEER_TOKEN
 import avlab
 from avlab.core.errors import CodecError, RemoteError, SessionClosed, SessionError
 from avlab.core.item import Item
+from avlab.core.message import MAX_MEMBERS
 
 WINDOW = 32
 MIB = 1 << 20
@@ -127,6 +128,33 @@ def test_every_builtin_error_can_arrive(open_session) -> None:
         assert caught.value.type_name == getattr(builtins, kind).__name__
         if kind not in ("Exception", "StopIteration", "StopAsyncIteration"):
             assert isinstance(caught.value, getattr(builtins, kind))
+
+
+def test_the_members_of_a_group_arrive_each_as_what_it_was(open_session) -> None:
+    session = open_session(Callee())
+    caught: list[object] = []
+    try:
+        session.call("fail_in_parts", "two at once")
+    except* KeyError as group:
+        caught += group.exceptions
+    except* ValueError as group:
+        caught += group.exceptions
+    lookup, inner = caught
+    assert isinstance(inner, ExceptionGroup)
+    assert [(type(each).__name__, str(each)) for each in inner.exceptions] == [("ValueError", "deep")]
+    assert isinstance(lookup, RemoteError)
+    with pytest.raises(RemoteError) as whole:
+        session.call("fail_in_parts", "two at once")
+    assert isinstance(whole.value, ExceptionGroup)
+    assert str(whole.value) == "two at once (2 sub-exceptions)"
+    assert whole.value.type_name == "ExceptionGroup"
+    assert "deep" in whole.value.remote_traceback
+
+
+def test_a_group_of_very_many_arrives_with_some_of_them(open_session) -> None:
+    with pytest.raises(ExceptionGroup, match="many") as caught:
+        open_session(Callee()).call("fail_in_parts", "many", 10_000)
+    assert len(caught.value.exceptions) == MAX_MEMBERS
 
 
 def test_the_remote_traceback_shows_the_users_lines_and_none_of_ours(open_session) -> None:

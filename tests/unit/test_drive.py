@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avlab.core.drive import accepts, close_node, drive, open_node, produced
-from avlab.core.errors import AvlabError, MediaError, NodeError
+from avlab.core.errors import AvlabError, MediaError, NodeError, blame
 from avlab.core.item import Item
 from avlab.core.node import Node
 from avlab.core.portal import portal
@@ -199,3 +199,11 @@ def test_accepts():
     assert accepts(Ints())(3)
     assert not accepts(Ints())("3")
     assert accepts(Twice())("anything")
+
+
+def test_a_group_that_a_node_raises_is_caught_by_its_members() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        blame(object(), None, ExceptionGroup("both", [ValueError("a"), KeyError("b")]))
+    assert isinstance(caught.value, NodeError)
+    assert str(caught.value) == "both (in object.process) (2 sub-exceptions)"
+    assert caught.value.split(KeyError)[0].exceptions[0].args == ("b",)

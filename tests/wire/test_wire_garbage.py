@@ -9,7 +9,7 @@ import pytest
 from avlab import _pb as pb
 from avlab.core import status, wire
 from avlab.core.errors import CodecError, ItemTooLarge
-from avlab.core.message import MAX_ITEM, Blob, Bundle, End, Failure, File, Log, Open, Signal, SignalKind
+from avlab.core.message import MAX_ITEM, MAX_MEMBERS, Blob, Bundle, End, Failure, File, Log, Open, Signal, SignalKind
 
 CASES = 12_000
 
@@ -143,6 +143,17 @@ def test_a_sender_refuses_what_the_reader_would(message) -> None:
     """Otherwise the reader would take the whole link for broken."""
     with pytest.raises(ItemTooLarge, match=type(message).__name__):
         wire.encode(message)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_failure_of_countless_members_is_refused(deep) -> None:
+    failure = pb.Failure(message="all")
+    for _ in range(10):
+        part = failure.members.add() if deep else failure
+        for _ in range(MAX_MEMBERS // 8):
+            part.members.add()
+    with pytest.raises(CodecError, match="members"):
+        list(wire.decode_batch(pb.Batch(messages=[pb.Message(failure=failure)]).SerializeToString()))
 
 
 def test_a_bundle_of_countless_files_is_refused() -> None:

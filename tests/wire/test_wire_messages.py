@@ -167,7 +167,11 @@ BUNDLES = st.builds(
 LIMITS = st.dictionaries(st.sampled_from(["memory", "scratch", "output"]), st.integers(1, 1 << 60)) | st.dictionaries(
     st.sampled_from(["cpu_seconds", "item_timeout"]), st.floats(0.1, 1e6)
 )
-FAILURES = st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, NUMBERS)
+FAILURES = st.recursive(
+    st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, NUMBERS),
+    lambda members: st.builds(Failure, TEXT, TEXT, TEXT, members=st.lists(members, max_size=3)),
+    max_leaves=6,
+)
 TICKS = st.integers(-(1 << 63), (1 << 63) - 1)
 BASES = st.builds(Fraction, st.integers(1, 1 << 62), st.integers(1, 1 << 62))
 INPUTS = st.builds(
