@@ -143,13 +143,10 @@ class PeerExecutor:
 
 
 def _requests(channel: MessageChannel) -> Iterator[bytes]:
-    """The caller's messages; the end of the channel is the end of the caller."""
+    """The caller's messages. Raises LinkClosed at the end of the channel, which is the end of the caller."""
     yield channel.recv(OPEN_SECONDS)
     while True:
-        try:
-            yield channel.recv()
-        except LinkClosed:
-            return
+        yield channel.recv()
 
 
 def _parts(channel: MessageChannel) -> Iterator[bytes]:

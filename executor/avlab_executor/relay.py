@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from functools import partial
 
 from avlab.core.errors import AvlabError, CodecError, LinkClosed
 from avlab.core.message import Bundle, Message, Open, Receipt, Resume
@@ -28,9 +28,11 @@ def relay(
     start: Callable[[Open], Session],
     find: Callable[[Resume], Session] | None = None,
     hang_up: Callable[[], None] = lambda: None,
+    when_gone: Callable[[Callable[[], None]], object] = lambda callback: None,
 ) -> Iterator[bytes]:
     """Serve one stream: its first message opens a session (or resumes one that ``find`` finds), then messages pass both ways
-    until either side ends.
+    until either side ends. ``requests`` ends when the caller has said all, and raises when its connection breaks; ``when_gone``
+    is given what is to be called then.
 
     What goes wrong is told as a Failure. When this ends, the session has ended or its grace has begun.
     """
@@ -56,6 +58,7 @@ def relay(
             target=_feed, args=(messages, requests, session, epoch), name="avlab-relay", daemon=True
         )
         feeder.start()
+        when_gone(partial(session.detach, epoch))
         if greeting:
             yield greeting
         yield from session.outputs(epoch, position)
@@ -65,11 +68,13 @@ def relay(
 
 
 def _feed(first: Iterable[Message], requests: Iterator[bytes], session: Session, epoch: int) -> None:
-    """Caller → worker, until the caller has no more to say: on purpose or because the connection broke."""
+    """Caller → worker, until the caller has no more to say, or its connection breaks."""
     try:
         _pass(first, session, epoch, 0)
-        for data in _until_gone(requests):
+        for data in _heard(requests):
             _pass(decode_batch(data), session, epoch, len(data))
+        session.see_through(epoch)
+    except ConnectionError:
         session.silent(epoch)
     except LinkClosed:
         return  # the worker is gone, or another connection has it; the other direction says what to do
@@ -80,9 +85,12 @@ def _feed(first: Iterable[Message], requests: Iterator[bytes], session: Session,
         session.kill_saying("exit", INTERNAL)
 
 
-def _until_gone(requests: Iterator[bytes]) -> Iterator[bytes]:
-    with suppress(Exception):  # the transport's own ways of saying that the caller is gone
+def _heard(requests: Iterator[bytes]) -> Iterator[bytes]:
+    """Raises ConnectionError for the transport's own ways of saying that the caller is gone."""
+    try:
         yield from requests
+    except Exception:  # noqa: BLE001  each transport has others
+        raise ConnectionError from None
 
 
 def _pass(messages: Iterable[Message], session: Session, epoch: int, size: int) -> None:

@@ -188,7 +188,7 @@ class Server:
                 return self._service.find(request, caller)
 
             try:
-                yield from relay(requests, start, find, context.cancel)
+                yield from relay(requests, start, find, context.cancel, context.add_callback)
             finally:
                 silent.cancel()
 

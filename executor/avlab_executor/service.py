@@ -18,7 +18,8 @@ from avlab_executor.embedded import Embedded
 from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.relay import names_of
 from avlab_executor.sandbox.tiers import TierReport
-from avlab_executor.session import Beginning, Session, Sessions
+from avlab_executor.session import Beginning, Session
+from avlab_executor.sessions import Sessions
 from avlab_executor.tenants import Tenant, check_tenants
 from avlab_executor.worker_link import WorkerLink
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from avlab.core.arriving import whole
-from avlab.core.errors import AvlabError, CodecError, Denied, LinkClosed, SessionError, SessionLost
+from avlab.core.errors import AvlabError, CodecError, LinkClosed, SessionError, SessionLost
 from avlab.core.message import (
     Credit,
     End,
@@ -29,8 +29,6 @@ from avlab.remote.replay import Replay
 from avlab_executor.worker_link import WorkerLink
 
 MAX_BATCH = 1 << 20
-MIN_NAME = 16
-"""Characters that a session's name has at least if it can be resumed: who knows it, and has the token, has the session."""
 LINGER_SECONDS = 5.0
 """How long a caller has to confirm why its session ended, before it may ask for that with Resume only."""
 _FROM_CALLER = (ItemMessage, Credit, Signal, End)
@@ -61,6 +59,8 @@ class Session:
         self._attached: int | None = None
         self._hang_up: Callable[[], None] = lambda: None
         self._timer: threading.Timer | None = None
+        self._silent: int | None = None  # the connection whose caller has said all
+        self._inputs = self._answered = self._outputs = 0  # numbers of the last ones
         self._leaving = self._over = self._closed = self._freed = False
 
     def attach(self, hang_up: Callable[[], None]) -> int:
@@ -100,6 +100,8 @@ class Session:
                 self._replay.arrived(size)
                 pressing = self._replay.pressing
                 self._leaving = self._leaving or isinstance(message, End)
+                if isinstance(message, ItemMessage):
+                    self._inputs = message.input
                 self._state.wait_for(lambda: self._link is not None or self._over or self._attached != epoch)
                 if self._link is None:
                     raise LinkClosed("the session has ended before it began")
@@ -108,9 +110,38 @@ class Session:
         if pressing:
             self._wake()
 
+    def see_through(self, epoch: int) -> None:
+        """The caller has said all that it had to say: what it has sent is answered, and then the session ends.
+
+        Nothing that arrives will be acknowledged any more: that is done here, and there is no grace. Returns when all is answered.
+        """
+        if self._leaving:
+            return self.leave(epoch)
+        with self._feeding:
+            with self._state:
+                self._silent = epoch
+                self._state.notify_all()
+            self._wake()
+            link, acked, done = self._to_acknowledge(epoch, 0)
+            while link is not None:
+                link.send(Credit(acked=acked))
+                if done:
+                    return link.send(End())
+                link, acked, done = self._to_acknowledge(epoch, acked)
+
+    def _to_acknowledge(self, epoch: int, acked: int) -> tuple[WorkerLink | None, int, bool]:
+        """The worker, when it is to hear that more than ``acked`` outputs have arrived, how many, and whether those are all."""
+        with self._state:
+            self._state.wait_for(
+                lambda: self._attached != epoch
+                or self._over
+                or (self._leaving and self._link is not None and (self._outputs > acked or self._answered >= self._inputs))
+            )
+            going = self._attached == epoch and not self._over
+            return self._link if going else None, self._outputs, self._answered >= self._inputs
+
     def silent(self, epoch: int) -> None:
-        """The caller's side of the connection has ended. gRPC does not tell an end on purpose from a broken connection, so a
-        caller that has a grace and wants to leave says End or KILL."""
+        """The connection broke. A caller that has a grace and wants to leave says End or KILL."""
         if self.grace > 0 and not self._leaving:
             self.detach(epoch)
         else:
@@ -131,6 +162,10 @@ class Session:
     def outputs(self, epoch: int, position: int) -> Iterator[bytes]:
         """What the connection of this epoch sends, after ``position``, until it is fenced or the session is over."""
         while True:
+            if self._unconfirmed(epoch):
+                # A broken connection may look like this for a moment, but gRPC goes on only if another message can be sent.
+                yield encoded(self._replay.receipt())
+                self._let_go(epoch, position)
             with self._state:
                 if self._attached != epoch:
                     return
@@ -146,6 +181,18 @@ class Session:
             else:
                 self._pull(epoch, position)
 
+    def _unconfirmed(self, epoch: int) -> bool:
+        """Whether the connection looks as if its caller had said all."""
+        return self._silent == epoch and not self._leaving
+
+    def _let_go(self, epoch: int, position: int) -> None:
+        """The caller cannot confirm any more what arrives: from here on nothing is kept for it."""
+        with self._state:
+            if self._attached == epoch:
+                self._leaving, self._replay.keeps = True, False
+                self._replay.forget(position)
+                self._state.notify_all()
+
     def _linger(self, epoch: int) -> None:
         """Until the caller has what was sent last; then nothing is worth keeping."""
         if self._replay.keeps and not self._leaving:
@@ -156,8 +203,10 @@ class Session:
         """Take over what the worker sends next; only one connection at a time does."""
         with self._pulling:
             with self._state:
-                self._state.wait_for(lambda: not self._replay.full or self._attached != epoch)
-                if self._attached != epoch or self._replay.sent > position or self._over:
+                self._state.wait_for(
+                    lambda: not self._replay.full or self._attached != epoch or self._unconfirmed(epoch)
+                )
+                if self._unconfirmed(epoch) or self._attached != epoch or self._replay.sent > position or self._over:
                     return
             if self._link is None:
                 self._go_on_beginning()
@@ -197,11 +246,21 @@ class Session:
                     data = encoded(message, self._receipt())
                     size += len(data)
                     self._add(data)
+                if isinstance(message, ItemMessage):
+                    self._count(message)
                 message = link.arrived() if size < MAX_BATCH else None
         except SessionError as error:
-            self._finish(refusal(error))
+            done = self._silent is not None and self._leaving and self._answered >= self._inputs
+            self._finish(None if done else refusal(error))
         except AvlabError as error:
             self._finish(Failure(message=f"the worker's messages are malformed: {error}", reason="exit"))
+
+    def _count(self, output: ItemMessage) -> None:
+        with self._state:
+            self._outputs = output.ordinal
+            self._answered = output.input if output.last else self._answered
+            if self._silent is not None:
+                self._state.notify_all()
 
     def _receipt(self) -> Receipt | None:
         """What travels with the next message."""
@@ -212,9 +271,10 @@ class Session:
         with self._state:
             self._replay.add(data)
 
-    def _finish(self, failure: Failure) -> None:
+    def _finish(self, failure: Failure | None) -> None:
         with self._state:
-            self._replay.add(encoded(failure))
+            if failure is not None:
+                self._replay.add(encoded(failure))
             self._over = True
             self._state.notify_all()
         if self._link is not None:
@@ -282,55 +342,6 @@ class Session:
         with self._state:
             self._freed = True
             self._state.notify_all()
-
-
-class Sessions:
-    """The sessions of one executor; those that can be resumed by name."""
-
-    def __init__(self) -> None:
-        self._all: set[Session] = set()
-        self._named: dict[tuple[str, str], Session] = {}  # by owner and name: names of others are not told from free ones
-        self._changed = threading.Condition()
-
-    def start(self, request: Open, owner: str, begin: Beginning) -> Session:
-        """A new session. Raises Denied for a name that is short or taken."""
-        session = Session(begin, request, owner, self._forget)
-        with self._changed:
-            if session.grace > 0:
-                if len(session.name) < MIN_NAME:
-                    raise Denied(
-                        f"a session that can be resumed needs a name of {MIN_NAME} characters that nobody can guess"
-                    )
-                if (owner, session.name) in self._named:
-                    raise Denied("a session of this name exists already")
-                self._named[owner, session.name] = session
-            self._all.add(session)
-        return session
-
-    def find(self, request: Resume, owner: str) -> Session:
-        """The owner's session of that name. Raises SessionLost."""
-        with self._changed:
-            session = self._named.get((owner, request.session))
-        if session is None:
-            raise SessionLost("the executor has no such session: it was restarted, or the session's grace was over")
-        return session
-
-    def _forget(self, session: Session) -> None:
-        with self._changed:
-            self._all.discard(session)
-            if self._named.get((session.owner, session.name)) is session:
-                del self._named[session.owner, session.name]
-            self._changed.notify_all()
-
-    def all(self) -> list[Session]:
-        """Those that are there now."""
-        with self._changed:
-            return list(self._all)
-
-    def wait_until_none(self, seconds: float) -> bool:
-        """Whether all have ended within so many seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._all, seconds)
 
 
 def grace_of(request: Open) -> float:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from avlab_executor.server import Server
+
 import avlab
 from avlab.media.rtc.partner import Partner
 from avlab.media.runtime import MediaRuntime
@@ -66,3 +68,9 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def at_work(server: Server) -> int:
+    """Sessions that are open there."""
+    with avlab.connect(f"grpc://127.0.0.1:{server.port}") as executor:
+        return executor.describe().sessions

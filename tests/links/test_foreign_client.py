@@ -52,6 +52,11 @@ def test_frames_go_through_a_registered_node(seen):
     assert 1 <= stream["most"] <= 4
 
 
+def test_it_may_close_its_half_when_it_has_said_all(seen):
+    frames = list(range(1, FRAMES + 1))
+    assert seen["halfClosed"] == {"pts": frames, "last": FRAMES + 1, "failure": None, "status": 0}
+
+
 def test_one_frame_in_one_call(seen):
     (output,) = seen["execute"]
     assert output == {"codec": "av.VideoFrame", "size": [16, 8], "bytes": 16 * 8 * 3}

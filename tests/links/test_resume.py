@@ -15,9 +15,10 @@ import pytest
 from avlab_executor import session as served_session
 from avlab_executor.relay import relay as relay_of
 from avlab_executor.server import Server, ServerConfig
-from avlab_executor.session import Beginning, Session, Sessions
+from avlab_executor.session import Beginning, Session
+from avlab_executor.sessions import Sessions
 from counted import Counted
-from serving import until
+from serving import at_work, until
 
 import avlab
 from avlab.core.errors import ConfigError, ConnectError, Denied, LinkClosed, LinkError, SessionLost, WorkerDied
@@ -365,11 +366,6 @@ def test_a_worker_whose_caller_ends_without_closing_is_freed_at_once(server, tmp
         process.communicate("\n", timeout=20)
         assert process.returncode == 0
         assert until(lambda: at_work(server) == 0)
-
-
-def at_work(server: Server) -> int:
-    with avlab.connect(f"grpc://127.0.0.1:{server.port}") as executor:
-        return executor.describe().sessions
 
 
 # Who may come back. These speak the wire themselves.

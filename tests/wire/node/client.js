@@ -121,6 +121,30 @@ async function stream() {
   };
 }
 
+/** Frames through Resize, all at once; then this side's half of the call is closed, and nothing is acknowledged any more. */
+function halfClosed() {
+  return new Promise((resolve, reject) => {
+    const seen = { pts: [], last: 0, failure: null };
+    const call = executor.StreamNode();
+    const bundle = { kind: 'NODE', name: 'Resize', config: Buffer.from('{"width":16}'), wire: 1 };
+    call.on('data', (batch) => {
+      for (const message of batch.messages) {
+        if (message.kind === 'opened') {
+          for (let number = 1; number <= FRAMES; number += 1) call.write({ messages: [picture(number, [32, 18])] });
+          call.write({ messages: [{ item: { input: FRAMES + 1, mode: 'FLUSH' } }] });
+          call.end();
+        } else if (message.kind === 'item') {
+          if (message.item.codec) seen.pts.push(message.item.pts);
+          if (message.item.last) seen.last = message.item.input;
+        } else if (message.kind === 'failure') seen.failure = message.failure;
+      }
+    });
+    call.on('error', reject);
+    call.on('status', (status) => resolve({ ...seen, status: status.code }));
+    call.write({ messages: [{ open: { window: WINDOW, session: crypto.randomBytes(16).toString('hex'), grace: 30, bundle } }] });
+  });
+}
+
 /** One frame in one call. */
 async function execute() {
   const bundle = { kind: 'NODE', name: 'Resize', config: Buffer.from('{"width":16}'), wire: 1 };
@@ -169,7 +193,7 @@ async function main() {
   const about = await unary('Describe', {});
   const result = {
     about: { wire: about.wire, tier: about.tier, nodes: about.nodes, tiers: about.tiers.map((tier) => tier.name) },
-    stream: await stream(), execute: await execute(), source: await source(), refused: await refused(),
+    stream: await stream(), halfClosed: await halfClosed(), execute: await execute(), source: await source(), refused: await refused(),
   };
   process.stdout.write(`${JSON.stringify(result)}\n`);
   executor.close();
