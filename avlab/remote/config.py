@@ -42,7 +42,8 @@ class RemoteExecutorConfig:
     of several containers, or None.
     auth: bearer token. tls: True for the system's authorities, a path to a PEM file of authorities, or a `TLS` (also as a
     mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback.
-    limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect.
+    limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect, and for an
+    executor to answer at all.
     grace: seconds that a session outlives its connection (gRPC only; 0: it ends with it). delivery: "reliable" (every item, in
     order), "live" (the newest items, what is too old is dropped and counted), or "": live behind a live source, else reliable.
     pip: requirements such as "scipy>=1.14", which the executor installs into an environment for the session. python: the minor

@@ -83,6 +83,7 @@ class Calls:
     ) -> Callable[[Any, Any], Iterator[bytes]]:
         def handle(requests: Any, context: Any) -> Iterator[bytes]:
             with self._answering(method, context) as caller, caller.account.stream():
+                context.send_initial_metadata(())  # the caller hears at once that its call was taken
                 yield from function(requests, caller, context)
 
         return handle

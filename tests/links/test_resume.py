@@ -25,7 +25,7 @@ from avlab.core.errors import ConfigError, ConnectError, Denied, LinkClosed, Lin
 from avlab.core.message import Bundle, BundleKind, Credit, Failure, Log, Message, Open, Opened, Receipt, Resume, Resumed
 from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote.links.grpc import OPTIONS, SERVICE
-from avlab.remote.links.grpc_stream import GrpcLink
+from avlab.remote.links.resuming import Broken, ResumingLink
 from avlab.testing.faults import TcpRelay, check_history
 
 ITEMS = 50
@@ -608,10 +608,6 @@ def test_an_executor_that_does_not_know_the_session_gets_the_open_again_and_afte
     heard: list[Message] = []
     refused = Failure(kind="SessionLost", message="no such session")
 
-    class Cut(grpc.RpcError):
-        def code(self) -> grpc.StatusCode:
-            return grpc.StatusCode.UNAVAILABLE
-
     class Call:
         def __init__(self, requests: Iterator[bytes], *answers: Message) -> None:
             self.requests, self.answers = requests, answers
@@ -621,12 +617,12 @@ def test_an_executor_that_does_not_know_the_session_gets_the_open_again_and_afte
             for each in self.answers:
                 yield encode_batch([each])
             if not self.answers:
-                raise Cut
+                raise Broken(ConnectError("cut"))
 
         def cancel(self) -> None: ...
 
     answers = iter([(), (refused,), (), (refused,), (Failure(kind="Denied", message="full"),)])
-    link = GrpcLink(lambda requests, wait: Call(requests, *next(answers)), "grpc://x:1", "a" * 32, 5, 5)
+    link = ResumingLink(lambda requests, wait: Call(requests, *next(answers)), "grpc://x:1", "a" * 32, 5, 5)
     link.send(Open(NODE, session="a" * 32, grace=5))
     with pytest.raises(LinkClosed):
         while True:

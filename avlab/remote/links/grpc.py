@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 import grpc
 
 from avlab.core.clock import monotonic
-from avlab.core.errors import ConfigError, ConnectError
+from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
 from avlab.core.message import Blob, Buffer, Bundle, BundleKind, ItemMessage, Log, Message, Open
+from avlab.core.scrub import scrubbed
 from avlab.core.status import Status, decode_description, decode_status
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_batch, encode_names
 from avlab.remote import tracing
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import TLS, RemoteExecutorConfig
 from avlab.remote.link import Description, Layer, Link
-from avlab.remote.links.grpc_stream import MAX_BATCH, GrpcLink, translate
+from avlab.remote.links.resuming import Broken, ResumingLink
+from avlab.remote.outbox import MAX_BATCH
 from avlab.remote.tracing import Attribute
 
 SERVICE = "avlab.v1.Executor"
@@ -36,6 +39,37 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 500),
 )
 _BLOB_PART = 1 << 20
+_PROBE_SECONDS = 1.0
+MAX_DETAILS = 4000
+"""Characters of a server's own words in an error."""
+_CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""How gRPC calls a connection that broke."""
+_REFUSED = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+)
+
+
+class GrpcCall:
+    """A Call over gRPC."""
+
+    def __init__(self, call: Any, url: str) -> None:
+        self._call, self._url = call, url
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            self._call.initial_metadata()  # an executor sends it at once
+            if self._call.is_active():
+                yield b""
+            yield from self._call
+        except grpc.RpcError as error:
+            meant = translate(error, self._url)
+            raise (Broken(meant) if error.code() in _CUT else meant) from None
+
+    def cancel(self) -> None:
+        self._call.cancel()
 
 
 class GrpcConnection:
@@ -64,10 +98,10 @@ class GrpcConnection:
         trace = tracing.start(f"{SERVICE}/{name}", "CLIENT", self._about | {"rpc.method": f"{SERVICE}/{name}"})
         metadata = self._metadata + trace.headers() if trace else self._metadata
 
-        def dial(requests: Iterator[bytes], wait: bool) -> Any:
-            return method(requests, metadata=metadata, wait_for_ready=wait)
+        def dial(requests: Iterator[bytes], wait: bool) -> GrpcCall:
+            return GrpcCall(method(requests, metadata=metadata, wait_for_ready=wait), self._url)
 
-        link = GrpcLink(dial, self._url, request.session, request.grace, self._config.timeout, trace)
+        link = ResumingLink(dial, self._url, request.session, request.grace, self._config.timeout, self._probe, trace)
         link.send(request)
         return link
 
@@ -84,6 +118,17 @@ class GrpcConnection:
 
     def close(self) -> None:
         self._channel.close()
+
+    def _probe(self) -> str:
+        """Why the executor cannot be reached, as far as a plain connection tells."""
+        assert self._config.host is not None
+        try:
+            with socket.create_connection((self._config.host, self._config.port), _PROBE_SECONDS):
+                return "something takes connections there, but does not answer"
+        except ConnectionRefusedError:
+            return "nothing listens there"
+        except OSError as error:
+            return f"it is out of reach: {error}"
 
     def _send_blobs(self, blobs: Mapping[str, bytes]) -> None:
         """Send what the executor lacks. After a cut it is asked again what that is, for as long as it may take to connect."""
@@ -130,6 +175,18 @@ def _parts(blobs: Mapping[str, bytes]) -> Iterator[bytes]:
             yield encode_batch([Blob(name, data[start : start + _BLOB_PART], start, len(data))])
 
 
+def translate(error: Any, url: str) -> AvlabError:
+    """gRPC's exceptions stay here."""
+    code, details = error.code(), scrubbed(error.details() or "", MAX_DETAILS)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return ConnectError(f"no executor answers at {url} ({details}): is `avlab executor serve` running there?")
+    if code in _REFUSED:
+        return Denied(f"the executor at {url} refuses: {details}")
+    if code is grpc.StatusCode.CANCELLED:
+        return LinkClosed("the link to the executor was closed")
+    return LinkError(f"the executor at {url} failed: {code.name}: {details}")
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from this machine only. Names other than localhost count as far."""
     try:
@@ -174,4 +231,4 @@ def connect(config: RemoteExecutorConfig) -> GrpcConnection:
     return connection
 
 
-__all__ = ["SERVICE", "GrpcConnection", "GrpcLink", "connect", "is_loopback"]
+__all__ = ["SERVICE", "GrpcConnection", "connect", "is_loopback"]

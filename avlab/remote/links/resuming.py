@@ -1,4 +1,4 @@
-"""The gRPC link: one session as a streaming call, and as the next call after a cut, until its grace is over."""
+"""A link that outlives its connections: one session as a call, and as the next call after a cut, until its grace is over."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Protocol
 from weakref import WeakSet
 
-import grpc
-
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError, ConnectError, Denied, LinkClosed, LinkError, SessionLost
+from avlab.core.errors import AvlabError, ConnectError, LinkClosed, LinkError, SessionLost
 from avlab.core.message import (
     MAX_ITEM,
     Credit,
@@ -25,125 +23,53 @@ from avlab.core.message import (
     Signal,
     SignalKind,
 )
-from avlab.core.scrub import scrubbed
-from avlab.core.wire import decode_batch, encode, encode_batch
+from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote import tracing
 from avlab.remote.failure import restore
-from avlab.remote.interrupts import NOTICE, exposed
+from avlab.remote.interrupts import exposed
+from avlab.remote.outbox import SMALL, Outbox
 from avlab.remote.replay import Replay
 from avlab.remote.tracing import Trace
 
-MAX_BATCH = 4 << 20
-"""Small messages that wait together travel together, up to this many bytes."""
-MAX_DETAILS = 4000
-"""Characters of a server's own words in an error."""
+NOTICE_SECONDS = 1.0
+"""A cut that lasts longer is told to whoever waits."""
 _WAITING = 256
 _MOST_BYTES = 2 * MAX_ITEM  # of payloads that have arrived and are not taken yet
-_SMALL = 8 << 10
 _KILL_SECONDS = 1.0
 _PAUSE = 0.1  # between two calls of which the first has failed
-_CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-"""How gRPC calls a connection that broke."""
-_open: WeakSet[GrpcLink] = WeakSet()  # those whose workers would outlive this process for a while
-
-Dial = Callable[[Iterator[bytes], bool], Any]
-"""Makes a streaming call from its requests; whether it shall wait for a connection."""
+_open: WeakSet[ResumingLink] = WeakSet()  # those whose workers would outlive this process for a while
 
 
-class Outbox:
-    """What a session has to say: bounded, batched, and kept until it has arrived. Each call takes it from its own position."""
+class Broken(Exception):
+    """A connection broke. ``error``: what that means to a session that does not outlive it."""
 
-    def __init__(self, replay: Replay) -> None:
-        self.replay = replay
-        self.changed = threading.Condition()
-        self._ended = self._holding = False
-        self._position = 0
-        self._first: bytes | None = None  # what the present call says before anything else
-        self._going = True
-        self.call = 0
-
-    def put(self, message: Message) -> None:
-        """Add a message; waits while too many wait. Raises LinkClosed and what encoding raises."""
-        replay = self.replay
-        parts = encode(message)
-        with self.changed:
-            while (replay.sent - self._position >= _WAITING or replay.full) and not self._ended:
-                with exposed:
-                    self.changed.wait(NOTICE)
-            if self._ended:
-                raise LinkClosed("the link to the executor is closed")
-            # Not before there is room: a receipt that waits here could be what the other side waits for to make some.
-            data = b"".join([*(encode(replay.receipt()) if replay.due else ()), *parts])
-            replay.add(data)
-            if not self._holding or len(data) > _SMALL:
-                self.changed.notify_all()
-
-    def hold(self) -> None:
-        """Small messages that follow wait for `flush`."""
-        self._holding = True
-
-    def flush(self) -> None:
-        """What waits may go."""
-        self._holding = False
-        with self.changed:
-            self.changed.notify_all()
-
-    def end(self) -> None:
-        """No more messages; what waits still goes."""
-        with self.changed:
-            self._ended = True
-            self.changed.notify_all()
-
-    def begin(self, first: bytes | None = None, position: int | None = None) -> Iterator[bytes]:
-        """The requests of the next call; those of the one before end. Messages follow ``first`` when `go` has been called."""
-        with self.changed:
-            self.call += 1
-            self._first, self._going = first, position is not None
-            self._position = position or 0
-            self.changed.notify_all()
-            return self._requests(self.call)
-
-    def go(self, position: int) -> None:
-        """The present call may send what follows ``position``."""
-        with self.changed:
-            self._position, self._going = position, True
-            self.changed.notify_all()
-
-    def wake(self) -> None:
-        """A receipt is due."""
-        with self.changed:
-            self.changed.notify_all()
-
-    def _requests(self, call: int) -> Iterator[bytes]:
-        replay = self.replay
-        while True:
-            with self.changed:
-                while True:
-                    if call != self.call:
-                        return
-                    parts = [] if self._first is None else [self._first]
-                    self._first = None
-                    if self._going:
-                        if replay.pressing:
-                            parts.append(encode_batch([replay.receipt()]))
-                        found = replay.pending(self._position, MAX_BATCH)
-                        self._position += len(found)
-                        parts += found
-                    if parts:
-                        break
-                    if self._ended:
-                        return
-                    self.changed.wait()
-                self.changed.notify_all()
-            yield parts[0] if len(parts) == 1 else b"".join(parts)
+    def __init__(self, error: AvlabError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
-class GrpcLink:
+class Call(Protocol):
+    """One streaming call: what the executor says, batch by batch."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Empty bytes, or a batch, as soon as the executor has taken the call. Raises Broken, or what a refusal stands for."""
+
+    def cancel(self) -> None:
+        """Break it off. From any thread."""
+
+
+Dial = Callable[[Iterator[bytes], bool], Call]
+"""Makes a call from its requests; whether it shall wait for a connection."""
+
+
+class ResumingLink:
     """One session. A thread reads it, because a blocked gRPC read can be neither timed nor interrupted; after a cut the same
     thread calls again and goes on where the session stopped.
 
     ``grace``: seconds that a cut may last (0: the session ends with its connection); ``patience``: that it may last while nothing
-    has arrived yet. ``recv`` raises SessionLost when a cut lasts longer, or when the executor does not know the session any more.
+    has arrived yet, and that the executor may take to answer. ``probe`` says in words why it cannot be reached. ``recv`` gives a Log
+    when a cut lasts longer than a moment; it raises SessionLost when that lasts too long, or when the executor does not know the
+    session any more, ConnectError when it does not answer.
     """
 
     def __init__(
@@ -152,12 +78,13 @@ class GrpcLink:
         url: str,
         session: str = "",
         grace: float = 0.0,
-        patience: float = 0.0,
+        patience: float = 10.0,
+        probe: Callable[[], str] = lambda: "",
         trace: Trace | None = None,
         clock: Clock = monotonic,
     ) -> None:
         self._dial, self._url, self._trace, self._clock = dial, url, trace, clock
-        self._grace, self._patience = grace, min(grace, patience)
+        self._grace, self._patience, self._probe = grace, patience, probe
         self._replay = Replay(session, keeps=grace > 0)
         self._outbox = Outbox(self._replay)
         self._arrived: deque[Message] = deque()
@@ -166,9 +93,14 @@ class GrpcLink:
         self._cut_at: int | None = None  # since when there has been no connection
         self._killing = False
         self._anew = self._opens = False  # the next call, or the present one, sends the Open again
-        self._patience_ends = threading.Timer(0, lambda: None)
-        self._call = dial(self._outbox.begin(position=0), False)
-        self._reader = threading.Thread(target=self._run, name="avlab-grpc", daemon=True)
+        self._began, self._heard = clock(), False  # whether the executor has ever answered
+        self._overdue = False  # whether a call was given up
+        self._told: Log | None = None  # what was said of the present cut
+        self._timer = threading.Timer(0, lambda: None)
+        self._call = call = dial(self._outbox.begin(position=0), False)
+        self._awaited: Call | None = call  # the call that has not been answered yet
+        self._watch(call, patience)
+        self._reader = threading.Thread(target=self._run, name="avlab-link", daemon=True)
         self._reader.start()
         if grace:
             _open.add(self)
@@ -192,7 +124,7 @@ class GrpcLink:
                 if not arrived:
                     raise TimeoutError(f"nothing arrived within {timeout} s")
             message = self._arrived.popleft()
-            if len(self._arrived) == _WAITING - 1 or _size(message) > _SMALL:
+            if len(self._arrived) == _WAITING - 1 or _size(message) > SMALL:
                 self._changed.notify_all()
             return message
 
@@ -231,10 +163,10 @@ class GrpcLink:
                 error = refused
         self._call.cancel()
         with self._changed:
-            self._error = self._error or error
+            self._error, self._awaited = self._error or error, None
+            self._timer.cancel()
             self._changed.notify_all()
         self._outbox.end()
-        self._patience_ends.cancel()
         _open.discard(self)
         if self._trace is not None:
             self._trace.end("" if isinstance(self._error, LinkClosed) else tracing.kind_of(self._error))
@@ -243,7 +175,9 @@ class GrpcLink:
         """Take in what the present call brings. Why it ended; None for a cut that may be healed."""
         try:
             for data in self._call:
-                if len(data) > _SMALL:
+                if self._awaited is not None and self._cut_at is None:
+                    self._connected()
+                if len(data) > SMALL:
                     with self._changed:
                         while sum(map(_size, self._arrived)) > _MOST_BYTES and self._error is None:
                             self._changed.wait()
@@ -251,10 +185,10 @@ class GrpcLink:
                     self._take(message, len(data))
                 if self._replay.pressing:
                     self._outbox.wake()
-        except grpc.RpcError as broken:
-            if not self._grace or broken.code() not in _CUT or (self._error is not None and not self._killing):
-                return translate(broken, self._url)
-            return None
+        except Broken as broken:
+            if self._grace and (self._error is None or self._killing):
+                return None
+            return self._lost(self._patience) if self._overdue else broken.error
         return None if self._anew else LinkClosed("the executor has ended the session")
 
     def _take(self, message: Message, size: int) -> None:
@@ -296,32 +230,73 @@ class GrpcLink:
             self._anew = True
 
     def _connected(self) -> None:
-        self._cut_at = None
-        self._patience_ends.cancel()
+        """The executor has answered."""
+        with self._changed:
+            self._cut_at = self._awaited = None
+            self._heard = True
+            self._timer.cancel()
+            told, self._told = self._told, None
+            if told is not None and told in self._arrived:
+                self._arrived.remove(told)  # nobody has seen it
+            elif told is not None:
+                self._say(f"{self._url} answers again")
 
     def _call_again(self) -> AvlabError | None:
         """Call again after a cut. Why not, if that is over."""
         with self._changed:
             now = self._clock()
             if self._cut_at is None:
-                self._cut_at = now
+                self._cut_at = now if self._heard else self._began
             elif not self._killing:
                 self._changed.wait(_PAUSE)
-            allowed = self._grace if self._replay.received else self._patience
+            allowed = self._grace if self._replay.received else min(self._grace, self._patience)
             allowed = min(allowed, _KILL_SECONDS) if self._killing else allowed
             left = allowed - (now - self._cut_at) / 1e9
-            if left <= 0 or (self._error is not None and not self._killing):
-                text = f"the connection to {self._url} was lost and did not come back within {allowed:g} s"
-                return SessionLost(text) if self._replay.received else ConnectError(text)
-            self._call = call = self._dial(self._first_requests(), True)
-        self._patience_ends.cancel()
-        self._patience_ends = _timer(left, self._give_up, call)
-        return None
+            if self._error is not None and not self._killing:
+                return self._error
+            if left > 0:
+                self._call = self._awaited = call = self._dial(self._first_requests(), True)
+                self._watch(call, left)
+                return None
+        return self._lost(allowed)
 
-    def _give_up(self, call: Any) -> None:
+    def _lost(self, allowed: float) -> AvlabError:
+        """What is raised when the executor was out of reach for too long."""
+        why = self._probe() if not self._killing else ""
+        why = f" ({why})" if why else ""
+        if not self._heard:
+            return ConnectError(f"the executor at {self._url} has not answered within {allowed:g} s{why}")
+        text = f"the connection to {self._url} was lost and did not come back within {allowed:g} s{why}"
+        return SessionLost(text) if self._replay.received else ConnectError(text)
+
+    def _watch(self, call: Call, left: float) -> None:
+        """Tell whoever waits that the call is not answered, a moment after the cut; give the call up in ``left`` seconds."""
+        since = (self._clock() - (self._cut_at or self._began)) / 1e9
+        pause = left if self._told or self._killing else min(left, max(0.0, NOTICE_SECONDS - since))
+        self._timer.cancel()
+        self._timer = threading.Timer(pause, self._impatient, (call, left - pause))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _impatient(self, call: Call, left: float) -> None:
+        why = self._probe() if left > 0 else ""
         with self._changed:
-            if self._cut_at is not None and self._call is call:
+            if self._awaited is not call:
+                return
+            if left <= 0:
+                self._overdue = True
                 call.cancel()
+                return
+            what = f"the connection to {self._url} was lost" if self._heard else f"{self._url} does not answer"
+            self._told = self._say(f"{what}{f' ({why})' if why else ''}: trying for {left:.0f} s more")
+            self._watch(call, left)
+
+    def _say(self, text: str) -> Log:
+        """A line among what the worker prints."""
+        line = Log("stderr", f"avlab: {text}\n".encode())
+        self._arrived.append(line)
+        self._changed.notify_all()
+        return line
 
     def _first_requests(self) -> Iterator[bytes]:
         self._opens, self._anew = self._anew, False
@@ -338,33 +313,6 @@ def _size(message: Message) -> int:
     if type(message) is ItemMessage:
         return message.nbytes
     return len(message.data) if type(message) is Log else 0
-
-
-def _timer(seconds: float, function: Callable[..., None], *arguments: Any) -> threading.Timer:
-    timer = threading.Timer(seconds, function, arguments)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-_REFUSED = (
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.INVALID_ARGUMENT,
-)
-
-
-def translate(error: Any, url: str) -> AvlabError:
-    """gRPC's exceptions stay here."""
-    code, details = error.code(), scrubbed(error.details() or "", MAX_DETAILS)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return ConnectError(f"no executor answers at {url} ({details}): is `avlab executor serve` running there?")
-    if code in _REFUSED:
-        return Denied(f"the executor at {url} refuses: {details}")
-    if code is grpc.StatusCode.CANCELLED:
-        return LinkClosed("the link to the executor was closed")
-    return LinkError(f"the executor at {url} failed: {code.name}: {details}")
 
 
 @atexit.register
