@@ -55,10 +55,16 @@ if TYPE_CHECKING:
     from avlab.remote.nodes import RemoteExecutionNode, RemoteObjectExecutionNode, SerializedClassExecutorNode
     from avlab.remote.session import Session
 
+    AudioConvert: Any
+    AudioFilter: Any
     Camera: Any
     Microphone: Any
     Preview: Any
+    Resample: Any
+    Resize: Any
     Screen: Any
+    VideoConvert: Any
+    VideoFilter: Any
     measure_glass_to_glass: Any
 
 _HOMES = {
@@ -88,6 +94,8 @@ _HOMES = {
 
 __all__ = [
     "TLS",
+    "AudioConvert",
+    "AudioFilter",
     "AvlabError",
     "BundleError",
     "Camera",
@@ -120,6 +128,8 @@ __all__ = [
     "RemoteExecutionNode",
     "RemoteExecutorConfig",
     "RemoteObjectExecutionNode",
+    "Resample",
+    "Resize",
     "Screen",
     "SecretRefused",
     "SerializedClassExecutorNode",
@@ -135,6 +145,8 @@ __all__ = [
     "TimingError",
     "UnknownNode",
     "VersionMismatch",
+    "VideoConvert",
+    "VideoFilter",
     "WebRTCManager",
     "WebRTCSink",
     "WebRTCSource",
@@ -148,9 +160,10 @@ __all__ = [
 ]
 
 
-_REGISTERED = {"Camera", "Microphone", "Preview", "Screen"}
+_NODES = {"AudioConvert", "AudioFilter", "Resample", "Resize", "VideoConvert", "VideoFilter"}
+_REGISTERED = {"Camera", "Microphone", "Preview", "Screen"} | _NODES
 _NOTEBOOK = {"measure_glass_to_glass"}
-"""Public names of the notebook side, a package of its own: found by their entry points, of nodes and of functions."""
+"""Public names of built-in nodes and of the notebook side, which stand above: found by their entry points, of nodes and of functions."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,11 @@
 """Importing avlab is cheap: heavy libraries load when they are used."""
 
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 HEAVY = {"grpc", "av", "aiortc", "ray", "numpy", "IPython", "onnxruntime", "cloudpickle", "google.protobuf", "asyncio"}
 # An executor's server decides who may run code; it never holds what could be made to run it.
@@ -32,7 +33,7 @@ def test_import_avlab_loads_no_heavy_library() -> None:
 
 
 def test_import_avlab_is_fast() -> None:
-    assert statistics.median(fresh_import("avlab")[0] for _ in range(5)) <= 0.15
+    assert min(fresh_import("avlab")[0] for _ in range(5)) <= 0.15  # what else the machine does is not counted
 
 
 def test_command_line_help_loads_no_heavy_library() -> None:
@@ -47,3 +48,21 @@ def test_executor_server_never_loads_what_runs_user_code() -> None:
     server = sorted(name for name in names if not name.startswith("avlab_executor.worker"))
     _, loaded = fresh_import(", ".join(server))
     assert loaded & SERVER_NEVER == set()
+
+
+def test_every_public_name_can_be_had() -> None:
+    import avlab
+
+    for name in avlab.__all__:
+        assert getattr(avlab, name).__name__.lower() == name.lower()
+
+
+def test_registered_nodes_are_found_by_name_in_one_place() -> None:
+    import avlab.nodes
+
+    assert {"Resize", "FileSource", "Camera"} <= set(dir(avlab.nodes))
+    assert avlab.nodes.Resize is avlab.Resize
+    with pytest.raises(AttributeError, match="did you mean Resize"):
+        avlab.nodes.Resise  # noqa: B018
+    with pytest.raises(ImportError):
+        from avlab.nodes import nothing  # noqa: F401
