@@ -8,6 +8,7 @@ imports no heavy library. Containers, dataclasses and pickles are in avlab.core.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -47,6 +48,7 @@ class Registry:
         self._by_name: dict[str, Codec] = {}
         self._by_type: dict[type, Codec | None] = {}
         self._unloaded: list[EntryPoint] | None = None
+        self._loading = threading.RLock()
 
     def register(self, codec: Codec) -> None:
         """Add a codec; the newest wins for a type. Raises CodecError for a name that is taken by another codec."""
@@ -100,11 +102,12 @@ class Registry:
             self._load(point.name)
 
     def _load(self, library: str) -> None:
-        if self._unloaded is None:
-            self._unloaded = list(entry_points(group="avlab.codecs"))
-        for point in [point for point in self._unloaded if point.name == library]:
-            self._unloaded.remove(point)
-            importlib.import_module(point.value).register(self)
+        with self._loading:  # who comes second waits until the codecs are there
+            if self._unloaded is None:
+                self._unloaded = list(entry_points(group="avlab.codecs"))
+            for point in [point for point in self._unloaded if point.name == library]:
+                self._unloaded.remove(point)
+                importlib.import_module(point.value).register(self)
 
 
 registry = Registry()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from avlab.core.errors import ConfigError
 from avlab.remote.limits import parse_size
-from avlab_executor import logs, settings
+from avlab_executor import allocator, logs, settings
 from avlab_executor.environments.policy import Policy
 from avlab_executor.tenants import DEFAULT, read_tokens
 
@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises ConfigError, TierUnavailable.
     """
+    allocator.settle()
     from avlab_executor.exporting import export_traces
     from avlab_executor.health import HealthSocket  # loads grpc
     from avlab_executor.idle import until_idle

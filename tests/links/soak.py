@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avlab_executor import allocator
 from avlab_executor.server import Server, ServerConfig
 
 import avlab
@@ -27,7 +28,6 @@ from avlab.testing.faults import TcpRelay, check_history
 STREAM = 200  # items of one stream
 PAUSE = (0.4, 1.6)  # seconds between two faults
 GROWTH = 16 << 10  # KiB in all: what is under way goes up and down by that
-_M_ARENA_MAX = -8
 _libc = ctypes.CDLL(None)
 
 
@@ -166,9 +166,7 @@ class Trouble:
 
 def soak(seconds: float, seed: int, say: Callable[[str], None] = print) -> tuple[list[Tally], float, dict[str, int]]:
     """Run it: the tallies, KiB a second of growth, and the faults that were made."""
-    _libc.mallopt(
-        _M_ARENA_MAX, 2
-    )  # each cut makes new threads; with an arena for each, memory would grow until all have one
+    allocator.settle()
     ended = threading.Event()
     opened: dict[str, avlab.Session] = {}
     with (
