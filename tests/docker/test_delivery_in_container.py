@@ -1,10 +1,11 @@
-"""The promise of delivery (tests/links/test_resume.py), kept by an executor in a container behind a network that breaks."""
+"""The promise of delivery (tests/links/test_cuts.py, test_resume.py), kept by an executor in a container behind a network that breaks."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import test_cuts
 import test_resume
 from avlab_executor.container.engine import Door, engine
 from conftest import up
@@ -32,22 +33,27 @@ def relay(door: Door) -> Iterator[TcpRelay]:
 
 
 @pytest.fixture
-def through_the_door(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other suite connects with what the container's server made for itself."""
+def connected(door: Door, tmp_path: Path) -> Callable[..., AbstractContextManager[avlab.Executor]]:
+    """In place of the other suites': connects with what the container's server made for itself."""
     authority = tmp_path / "certificate.pem"
     authority.write_bytes(door.certificate)
 
     @contextmanager
-    def connected(relay: TcpRelay, grace: float = 30.0, **options: object) -> Iterator[avlab.Executor]:
+    def connect(relay: TcpRelay, grace: float = 30.0, **options: object) -> Iterator[avlab.Executor]:
         url = "grpcs://{}:{}".format(*relay.address)
         with avlab.connect(url, auth=door.token, tls=str(authority), grace=grace, **options) as executor:
             yield executor
 
+    return connect
+
+
+@pytest.fixture
+def through_the_door(connected, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_resume, "connected", connected)
 
 
-test_a_cut_inside_a_blob = test_resume.test_a_cut_inside_a_blob
-test_many_cuts_in_one_session = test_resume.test_many_cuts_in_one_session
-test_what_was_printed_comes_once_and_in_order = test_resume.test_what_was_printed_comes_once_and_in_order
+test_a_cut_inside_a_blob = test_cuts.test_a_cut_inside_a_blob
+test_many_cuts_in_one_session = test_cuts.test_many_cuts_in_one_session
+test_what_was_printed_comes_once_and_in_order = test_cuts.test_what_was_printed_comes_once_and_in_order
 test_a_call_waits_through_a_cut = test_resume.test_a_call_waits_through_a_cut
 test_a_silent_network = test_resume.test_a_silent_network_is_noticed_and_the_session_goes_on_when_it_speaks_again

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp import WSMsgType
-from mutation import CASES, as_text, damaged, dice, grown, twisted
+from aiortc.sdp import SessionDescription
+from mutation import CASES, as_text, damaged, dice, grown, strange, twisted
 
 from avlab.core.errors import AvlabError, ConfigError, Denied, MediaError
 from avlab.media.rtc.manager import _unpack
 from avlab.media.rtc.partner import Partner
-from avlab.media.rtc.peer import Peer
+from avlab.media.rtc.peer import Peer, read
+from avlab.media.rtc.policy import MAX_DESCRIPTION, MAX_SECTIONS, allowed
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.address import Address
 from avlab.media.signaling.client import SignalClient
@@ -178,7 +180,7 @@ def runtime():
 
 
 def test_what_peers_send_to_each_other(runtime) -> None:
-    """Everything but whole descriptions, which tests/rtc/test_peer_hostile.py damages."""
+    """Everything but whole descriptions."""
     of = dice("peers")
     good = [
         {"kind": "offer", "generation": 0, "sdp": "v=0"},
@@ -217,6 +219,83 @@ def test_what_peers_send_to_each_other(runtime) -> None:
         await other.close()
 
     runtime.run(work(), 120 + CASES / 50)
+
+
+@pytest.fixture(scope="module")
+def description(runtime) -> str:
+    """A real offer with pictures, sound and a channel, and candidates of which some must not be used."""
+
+    async def make() -> str:
+        peer = Peer()
+        peer.connection.addTransceiver("video")
+        peer.connection.addTransceiver("audio")
+        peer.connection.createDataChannel("talk")
+        text = await peer.offer()
+        await peer.close()
+        return text
+
+    more = [f"a={CANDIDATE.replace('192.0.2.1', address)}" for address in ("127.0.0.1", "169.254.169.254", "x.local", "::1")]
+    return runtime.run(make(), 20) + "\r\n".join([*more, "a=ssrc-group:FID 1 2", "a=ssrc:1 cname:x", ""])
+
+
+def test_damaged_descriptions(description) -> None:
+    """What is accepted names no address that is not allowed; the rest is refused before a connection hears of it."""
+    of, accepted = dice("descriptions"), 0
+    given, whole = description.split("\r\n"), description.encode()
+
+    def work() -> None:
+        nonlocal accepted
+        for _ in range(CASES):
+            text = disturbed(given, of)
+            if of.randrange(3) == 0:
+                text = damaged(text.encode("utf-8", "replace"), of, [whole]).decode("utf-8", "replace")
+            try:
+                parsed = SessionDescription.parse(read(text, loopback=False))
+            except MediaError:
+                continue
+            accepted += 1
+            for each in parsed.media:
+                assert all(allowed(candidate.ip, loopback=False) for candidate in each.ice_candidates)
+            assert len(parsed.media) <= MAX_SECTIONS
+
+    assert grown(work) < 50 * MIB
+    assert CASES // 50 < accepted < CASES - CASES // 50
+
+
+def disturbed(lines: list[str], of) -> str:
+    """The lines with one to four faults: left out, doubled many times, cut, moved, with other numbers, or with others mixed in."""
+    out = list(lines)
+    for _ in range(of.choice((1, 1, 2, 4))):
+        at = of.randrange(len(out))
+        match of.randrange(6):
+            case 0 if len(out) > 1:
+                del out[at]
+            case 1:
+                out[at:at] = [out[at]] * of.choice((1, 1, 2, 2, 70) if of.randrange(40) else (2000,))
+            case 2:
+                out[at] = out[at][: of.randrange(len(out[at]) + 1)]
+            case 3:
+                out.insert(of.randrange(len(out)), out.pop(at))
+            case 4:
+                out[at] = out[at].replace(of.choice("0123456789"), str(strange(of)))
+            case _:
+                out[at] += of.choice(out)
+    return of.choice(("\r\n",) * 9 + ("\n", "\x0b", "\u2028")).join(out)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a=rtpmap:1 a/1"] * 4000 + ["a=rtcp-fb:1 a"] * 4000,
+        [f"a=rtpmap:{n} a/1" for n in range(3000)] + ["a=fmtp:2999 a=1"] * 3000,
+        [f"a=ssrc:{n} a:" for n in range(7000)],
+    ],
+)
+def test_a_description_that_would_keep_the_parser_busy_is_refused_before(description, lines) -> None:
+    text = description + "\r\n".join([*lines, ""])
+    assert len(text) < MAX_DESCRIPTION
+    with pytest.raises(MediaError, match="too many codecs or sources"):
+        read(text, loopback=False)
 
 
 CANDIDATE = "candidate:1 1 udp 2130706431 192.0.2.1 50000 typ host"

@@ -70,7 +70,7 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> bool:
     return True
 
 
-def at_work(server: Server) -> int:
+def at_work(server: Server, tls: str | bool = False) -> int:
     """Sessions that are open there."""
-    with avlab.connect(f"grpc://127.0.0.1:{server.port}") as executor:
+    with avlab.connect(f"{'grpcs' if tls else 'grpc'}://127.0.0.1:{server.port}", tls=tls) as executor:
         return executor.describe().sessions

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
-from aiortc.sdp import candidate_from_sdp
+from aiortc.sdp import SessionDescription, candidate_from_sdp
 
 from avlab.core.errors import ConfigError, ConnectError, MediaError
 from avlab.media.rtc.policy import MAX_CANDIDATES, clean, servers, usable, with_bitrate
@@ -181,7 +181,7 @@ class Peer:
         return {owner.transport for owner in owners}
 
     async def _remote(self, sdp: str, kind: str) -> None:
-        text = clean(sdp, loopback=self._loopback)
+        text = read(sdp, loopback=self._loopback)
         await self._usable(self.connection.setRemoteDescription(RTCSessionDescription(text, kind)))
 
     async def _gather_from(self) -> None:
@@ -210,6 +210,19 @@ class Peer:
             raise
         except Exception as error:
             raise MediaError(f"the peers cannot agree: {type(error).__name__}: {error}") from error
+
+
+def read(sdp: str, *, loopback: bool) -> str:
+    """A remote description, `clean`, of which the parser makes sense: others are refused before anything is made for them.
+
+    Raises MediaError.
+    """
+    text = clean(sdp, loopback=loopback)
+    try:
+        SessionDescription.parse(text)
+    except Exception as error:  # whatever a malformed line makes it raise
+        raise MediaError(f"the other peer's description makes no sense: {type(error).__name__}: {error}") from error
+    return text
 
 
 def _until_closed(agent: Any) -> Any:

@@ -15,6 +15,9 @@ MAX_CANDIDATES = 64
 """Most candidates of one remote description or peer: each costs this side packets to an address the other side names."""
 MAX_SECTIONS = 16
 """Most media sections of one remote description: each costs this side a transport and its sockets."""
+MAX_COMPARISONS = 200_000
+"""Most that a remote description may make its parser compare: every codec of a section with every line about codecs, and every
+source with those before it. A browser's section with all its codecs takes 7,000."""
 _NEVER = [
     ip_network(text)
     for text in (
@@ -89,6 +92,8 @@ def clean(sdp: str, *, loopback: bool) -> str:
     given = sdp.splitlines()  # as aiortc does: other line ends must hide nothing
     if (sections := sum(line.startswith("m=") for line in given)) > MAX_SECTIONS:
         raise MediaError(f"the other peer's description has {sections} media sections, {MAX_SECTIONS} are allowed")
+    if (work := _comparisons(given)) > MAX_COMPARISONS:
+        raise MediaError(f"the other peer's description has too many codecs or sources: {work} comparisons, {MAX_COMPARISONS} are allowed")
     lines, dropped, seen = [], False, 0
     for line in given:
         if match := _CANDIDATE.match(line):
@@ -102,6 +107,18 @@ def clean(sdp: str, *, loopback: bool) -> str:
     if dropped:
         lines = [line for line in lines if line != "a=end-of-candidates"]
     return "\r\n".join(lines) + "\r\n"
+
+
+def _comparisons(lines: Sequence[str]) -> int:
+    codecs = about = sources = total = 0
+    for line in (*lines, "m="):
+        if line.startswith("m="):
+            total += codecs * about + sources * sources
+            codecs = about = sources = 0
+        codecs += line.startswith("a=rtpmap:")
+        about += line.startswith(("a=fmtp:", "a=rtcp-fb:"))
+        sources += line.startswith("a=ssrc:")
+    return total
 
 
 def with_bitrate(sdp: str, start: int, minimum: int) -> str:
