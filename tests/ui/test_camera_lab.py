@@ -108,15 +108,112 @@ def test_start_brings_720p_into_the_kernel_and_stop_lets_the_camera_go(
     assert not [line for line in page.console if line.startswith("pageerror")]
 
 
+# Counts what the browser encodes by itself.
+CODERS = """
+window.coded = { h264: 0, opus: 0, jpeg: 0 };
+for (const [name, form] of [['VideoEncoder', 'h264'], ['AudioEncoder', 'opus']]) {
+  const encode = window[name].prototype.encode;
+  window[name].prototype.encode = function (...given) { coded[form]++; return encode.apply(this, given); };
+}
+const blob = HTMLCanvasElement.prototype.toBlob;
+HTMLCanvasElement.prototype.toBlob = function (...given) { coded.jpeg++; return blob.apply(this, given); };
+"""
+NO_WEBRTC = CODERS + "delete window.RTCPeerConnection;"
+BROKEN_WEBRTC = CODERS + "RTCPeerConnection.prototype.setRemoteDescription = () => new Promise(() => {});"
+NO_CODECS = NO_WEBRTC + "for (const name of ['VideoEncoder', 'AudioEncoder', 'MediaStreamTrackProcessor']) delete window[name];"
+BAD_CODECS = NO_WEBRTC + "VideoEncoder.prototype.encode = () => { throw new DOMException('gone', 'QuotaExceededError') };"
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence", "forms"),
+    [
+        (NO_WEBRTC, "this browser has no WebRTC", {"h264", "opus"}),
+        (BROKEN_WEBRTC, "the direct path did not stand (a TURN server may help", {"h264", "opus"}),
+        (NO_CODECS, "no WebRTC", {"jpeg"}),
+        (BAD_CODECS, "no WebRTC", {"jpeg"}),
+    ],
+    ids=["no WebRTC", "blocked", "no codecs", "codecs that fail"],
+)  # fmt: skip
+def test_without_a_direct_path_messages_bring_it_into_the_kernel(
+    without: Callable[[str], Any], missing: str, sentence: str, forms: set[str], tmp_path: Path, record_property: Any
+) -> None:
+    page = without(missing)
+    page.open("messages.ipynb", [SETUP, RUN])
+    page.run(0)
+    page.run(1)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    page.until(lambda: sentence in page.page.get_by_test_id("avlab-camera-said").inner_text())
+    before, began = facts(page), page.page.evaluate("performance.now()")
+    found = pictures(page, before["times"]["video"][0] + 90)
+    took = (page.page.evaluate("performance.now()") - began) / 1000
+    rate = (found["times"]["video"][0] - before["times"]["video"][0]) / took
+    record_property("pictures per second", round(rate, 1))
+    page.page.screenshot(path=tmp_path / "messages.png")
+    print(json.dumps({"fps": round(rate, 1), **found}))
+    assert found["state"]["path"] == "messages"
+    assert page.page.locator("[data-path=messages]").count() == 1
+    coded = page.page.evaluate("window.coded")
+    assert {form for form, count in coded.items() if count > 15} == forms, coded
+    assert {(width, height) for width, height, _ in found["sizes"]} == {(1280, 720)}
+    read = [number for number in found["numbers"] if number is not None]
+    assert len(read) >= 0.9 * len(found["numbers"])
+    assert len(set(read)) > 30
+    assert found["heard"] > 1000
+    for track in ("video", "audio"):
+        _, increases, first, last = found["times"][track]
+        assert increases, f"times of {track} do not increase"
+        assert last - first > 2
+    page.execute("run.stop()")
+    page.until(lambda: "ended" in page.page.get_by_test_id("avlab-camera-said").inner_text())
+    assert not [line for line in page.console if line.startswith("pageerror")]
+
+
+def test_messages_begin_a_direct_path_takes_over_and_they_come_back_when_it_is_lost(without: Any) -> None:
+    page = without(
+        CODERS + "window.held = []; const own = RTCPeerConnection.prototype.setRemoteDescription;"
+        "RTCPeerConnection.prototype.setRemoteDescription = async function (answer) {"
+        "  await new Promise((go) => held.push(go)); return own.call(this, answer); };"
+    )
+    page.open("ladder.ipynb", [SETUP, RUN])
+    page.run(0)
+    page.run(1)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "live")
+    way = "[data-testid=avlab-camera-said][data-path={}]"
+    page.page.wait_for_selector(way.format("messages"))
+    assert "a direct path is being tried" in page.page.get_by_test_id("avlab-camera-said").inner_text()
+    pictures(page, 15)
+    page.page.evaluate("held.at(-1)()")
+    page.page.wait_for_selector(way.format("direct"))
+    pictures(page, facts(page)["times"]["video"][0] + 15)
+    coded = page.page.evaluate("coded.h264")
+    pictures(page, facts(page)["times"]["video"][0] + 15)
+    assert page.page.evaluate("coded.h264") == coded  # nothing goes twice
+    page.page.evaluate("kept.at(-1).close()")
+    page.page.wait_for_selector(way.format("messages"))
+    found = pictures(page, facts(page)["times"]["video"][0] + 15)
+    assert page.page.evaluate("coded.h264") > coded
+    page.until(lambda: page.page.evaluate("held.length") > 1)
+    page.page.evaluate("held.forEach((go) => go())")
+    page.page.wait_for_selector(way.format("direct"))
+    found = pictures(page, found["times"]["video"][0] + 15)
+    for track in ("video", "audio"):
+        assert found["times"][track][1], f"times of {track} do not increase"
+    assert found["state"]["reconnects"] == 1
+    assert not [line for line in page.console if line.startswith("pageerror")]
+
+
 def test_a_reload_of_the_page_goes_on_with_the_same_run(page: Any, tmp_path: Path) -> None:
     page.open("reload.ipynb", [SETUP, RUN])
     page.run(0)
     page.run(1)
     page.page.get_by_test_id("avlab-camera-start").click()
-    state(page, "live")
+    page.page.wait_for_selector("[data-testid=avlab-camera-said][data-path=direct]")
     before = pictures(page, 30)
     page.reload()
     state(page, "live")  # nobody pressed Start again: it was pressed in this tab
+    page.page.wait_for_selector("[data-testid=avlab-camera-said][data-path=direct]")
     after = pictures(page, before["times"]["video"][0] + 60)
     assert after["state"]["reconnects"] >= 1
     assert after["running"]
@@ -151,6 +248,7 @@ def test_the_device_opened_again_another_size_a_broken_connection_and_a_busy_cel
     page.until(lambda: [640, 360] in [each[:2] for each in facts(page)["sizes"]])
     page.page.evaluate(f"{video}.applyConstraints({{ width: 1280, height: 720 }})")
 
+    page.page.wait_for_selector("[data-testid=avlab-camera-said][data-path=direct]")
     page.execute("camera._source._runtime.run(camera._source._peer.close())")
     page.until(lambda: facts(page)["state"]["reconnects"] == 1)
     state(page, "live")
@@ -245,6 +343,15 @@ def test_menus_keys_and_both_themes(page: Any, tmp_path: Path) -> None:
     sound.get_by_test_id("avlab-camera-start").click()
     page.page.wait_for_function("document.querySelectorAll('[data-state=ready]').length === 2")
     assert both.get_by_test_id("avlab-camera-video-menu").locator("option").count() >= 1
+    assert both.get_attribute("aria-label") == "Capture of the camera"
+    both.focus()
+    reached = []
+    for _ in range(5):
+        page.page.keyboard.press("Tab")
+        reached.append(page.page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    assert reached == ["Mute the microphone", "Hide the picture", "Camera", "Microphone", "Stop"]
+    assert both.get_by_label("Your own picture").count() == 1
+    assert "Ready: only this page sees it" in both.get_by_role("status").inner_text()
     level = sound.locator(".avlab-level")
     page.until(lambda: int(level.get_attribute("aria-valuenow") or -60) > -40)
     both.focus()

@@ -1,8 +1,9 @@
 """BrowserSource: the media side of a camera, microphone or screen that a person shares in a browser.
 
-It talks to the browser's side in messages, over whatever carries them. From the browser: hello, offer, candidate, here, stop,
-bye. To it: welcome, ice, answer, refused, again, over, status. The browser makes the offers; each one takes the place of the one
-before, and the items go on where they were.
+It talks to the browser's side in messages, over whatever carries them. From the browser: hello, path, picture, sound, offer,
+candidate, here, stop, bye. To it: welcome, ice, ack, key, path, answer, refused, again, over, status. Pictures and sound come as
+messages at once, after ``path``; the browser also makes an offer, and a connection takes over when it brings something. Whatever
+comes takes the place of what came before, and the items go on where they were.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -26,6 +27,7 @@ from avlab.media.graph import FilterGraph
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.receive import Mode, Receiver, ReceiverStatistics
 from avlab.media.rtc.reconnect import LOST, STALLED, Silence
+from avlab.media.rtc.source_messages import MessageInlet
 from avlab.media.rtc.turn import IceServers, current
 from avlab.media.rtc.view import Swift
 from avlab.media.runtime import MediaRuntime
@@ -77,9 +79,11 @@ class BrowserSource:
         self._bit_rate = bit_rate(self._ask.get("size"), self._ask.get("rate") or 30)
         self._receiver: Receiver | None = None
         self._peer: Peer | None = None
+        self._inlet: MessageInlet | None = None
         self._offered, self._ticking = asyncio.Lock(), None
         self._view, self._error = "", None
-        self.reconnects = 0
+        self._run: Any = None
+        self._heard = 0
         self.counts = dict.fromkeys(self._ask["tracks"], 0)
         self.size = (0, 0)
         self._recent: deque[int] = deque(maxlen=120)
@@ -92,10 +96,10 @@ class BrowserSource:
 
     # Any thread.
 
-    def receive(self, message: Mapping[str, Any]) -> None:
-        """A message of a browser's side. What is no message of ours is ignored."""
+    def receive(self, message: Mapping[str, Any], buffers: Sequence[Any] = ()) -> None:
+        """A message of a browser's side, with buffers of bytes. What is no message of ours is ignored."""
         if isinstance(message.get("type"), str) and isinstance(message.get("view"), str):
-            self._runtime.start(self._received(message["type"], message["view"], message))
+            self._runtime.start(self._received(message["type"], message["view"], message, buffers))
 
     @property
     def attached(self) -> bool:
@@ -149,13 +153,14 @@ class BrowserSource:
         self._runtime.run(self._end("The pipeline has ended."), 2.0)
 
     def statistics(self) -> dict[str, Any]:
-        """State and reason in words, what has come, pictures per second, connections after the first, the receiver's figures."""
+        """State, path and reason in words, what has come, pictures per second, connections after the first, the receiver's
+        figures."""
         receiver, peer = self._receiver, self._peer
         figures = receiver.statistics() if receiver is not None else self._figures
         return {
-            "state": self._state, "reason": peer.reason if peer is not None else "", "size": self.size, "fps": self.fps,
-            **self.counts, "dropped": figures.dropped if figures is not None else 0, "reconnects": self.reconnects,
-            "receiver": figures,
+            "state": self._state, "path": self._path, "reason": peer.reason if peer is not None else "",
+            "size": self.size, "fps": self.fps, **self.counts, "dropped": figures.dropped if figures is not None else 0,
+            "reconnects": max(0, figures.connections - 1) if figures is not None else 0, "receiver": figures,
         }  # fmt: skip
 
     @property
@@ -166,14 +171,19 @@ class BrowserSource:
 
     # The media loop.
 
-    async def _received(self, kind: str, view: str, message: Mapping[str, Any]) -> None:
+    async def _received(self, kind: str, view: str, message: Mapping[str, Any], buffers: Sequence[Any]) -> None:
         self._alive = self._clock()
+        self._heard += view == self._view
         if kind == "hello":
             await self._hello(view)
         elif kind == "bye":
             self._bye(view, bool(message.get("removed")))
         elif view not in self._views:
             self._send({"type": "again", "view": view, "hello": True})
+        elif kind in ("picture", "sound"):
+            self._take(view, message, buffers)
+        elif kind == "path":
+            await self._carry(view, message.get("run"))
         elif kind == "offer":
             await self._offer(view, message.get("n"), str(message.get("sdp", "")))
         elif kind == "candidate" and self._peer is not None and view == self._view:
@@ -193,7 +203,9 @@ class BrowserSource:
         self._views.add(view)
         self.seen = True
         self._seen.set()
-        welcome = {"source": self.name, "ice": ice, "ask": self._ask, "bit_rate": self._bit_rate[0] * 1600}
+        start = self._bit_rate[0] * 1000
+        rates = {"messages": start, "direct": start * 8 // 5}
+        welcome = {"source": self.name, "ice": ice, "ask": self._ask, "bit_rate": rates}
         self._send({**self._status(), "type": "welcome", "view": view, **welcome})
 
     def _bye(self, view: str, removed: bool) -> None:
@@ -214,6 +226,36 @@ class BrowserSource:
         except MediaError as error:
             self._send({"type": "refused", "view": self._view, "reason": str(error)})
 
+    def _take(self, view: str, message: Mapping[str, Any], buffers: Sequence[Any]) -> None:
+        inlet = self._inlet
+        if inlet is None or view != self._view or message.get("run") != self._run:
+            return
+        inlet.take(message, buffers)
+        if not inlet.feeding:
+            self._inlet = None
+            self._send({"type": "path", "view": view, "path": "direct"})
+
+    async def _carry(self, view: str, run: Any) -> None:
+        """A view begins to send messages, in the place of whatever came before."""
+        async with self._offered:
+            if self._receiver is None:
+                self._over("No pipeline takes it now.", view)
+                return
+            peer, self._peer, self._run = self._peer, None, run
+            self._take_over(view)
+            self._receiver.detach()
+            answer = {"view": view, "run": run}
+            self._inlet = MessageInlet(self._receiver, self._ask["tracks"], lambda said: self._send({**said, **answer}))
+            if peer is not None:
+                await peer.close()
+
+    def _take_over(self, view: str) -> None:
+        former, self._view = self._view, view
+        self._silence, self._asked = Silence(self._clock() / 1e9), self._clock()
+        if former not in ("", view):
+            self._inlet = None
+            self._over("Another view has taken over.", former)
+
     async def _offer(self, view: str, number: Any, sdp: str) -> None:
         async with self._offered:
             receiver = self._receiver
@@ -230,13 +272,10 @@ class BrowserSource:
             if receiver is not self._receiver:  # ended meanwhile
                 await peer.close()
                 return
-            former, old, self._view, self._peer = self._view, self._peer, view, peer
+            old, self._peer = self._peer, peer
             receiver.attach(peer.connection)
             self._send({"type": "answer", "view": view, "n": number, "sdp": answer})
-            self._silence, self._asked = Silence(self._clock() / 1e9), self._clock()
-            self.reconnects += old is not None
-            if former not in ("", view):
-                self._over("Another view has taken over.", former)
+            self._take_over(view)
             if old is not None:
                 await old.close()
         if callable(self._servers):  # by the next time, these credentials may have run out
@@ -263,13 +302,14 @@ class BrowserSource:
 
     def _watch(self) -> None:
         now = self._clock()
-        if self._peer is None and self._views:
+        peer = self._peer
+        if not self._view and self._views:
             self._alive = now  # it may take a person any time to press Start
-        elif self._peer is not None:
-            quiet = self._silence.seen(now / 1e9, self._peer.packets)
+        elif self._view:
+            quiet = self._quiet
             if quiet < STALLED:
                 self._alive = now
-            lost = quiet >= LOST or self._peer.state in ("failed", "closed")
+            lost = quiet >= LOST or (self._inlet is None and peer is not None and peer.state in ("failed", "closed"))
             if lost and now - self._asked >= AGAIN * 1e9:
                 self._asked = now
                 self._send({"type": "again", "view": self._view})
@@ -284,11 +324,24 @@ class BrowserSource:
     def _state(self) -> str:
         if self._receiver is None:
             return "idle"
-        if self._peer is None:
+        if not self._view:
             return "waiting"
-        if self._peer.state != "connected":
-            return "connecting" if self._peer.state in ("new", "connecting") else "lost"
-        return "live" if self._silence.seen(self._clock() / 1e9, self._peer.packets) < STALLED else "stalled"
+        peer = self._peer
+        if not self._path:
+            return "connecting" if peer is None or peer.state in ("new", "connecting") else "lost"
+        return "live" if self._quiet < STALLED else "stalled"
+
+    @property
+    def _path(self) -> str:
+        if self._inlet is not None and self._inlet.count:
+            return "messages"
+        return self._peer.path if self._peer is not None and self._peer.state == "connected" else ""
+
+    @property
+    def _quiet(self) -> float:
+        """Seconds for which nothing has come from the view that captures: with messages, each one counts."""
+        heard = (self._peer.packets if self._peer is not None else 0) + (self._heard if self._inlet is not None else 0)
+        return self._silence.seen(self._clock() / 1e9, heard)
 
     def _status(self) -> dict[str, Any]:
         status = self.statistics()
@@ -297,7 +350,7 @@ class BrowserSource:
 
     async def _end(self, reason: str) -> None:
         receiver, peer, ticking = self._receiver, self._peer, self._ticking
-        self._receiver = self._peer = self._ticking = None
+        self._receiver = self._peer = self._ticking = self._inlet = None
         if receiver is None:
             return
         self._figures = receiver.statistics()

@@ -16,6 +16,7 @@ from avlab.core.channel import ChannelClosed, Sender, open_channel
 from avlab.core.channel import Receiver as Inlet
 from avlab.media.rtc.concealment import Repetition, opus_duration, opus_frame, opus_lost
 from avlab.media.rtc.jitter import Encoded
+from avlab.media.rtc.plain import PLAIN, samples
 
 WAITING = 64
 """Encoded frames that wait for the decoder at most."""
@@ -78,7 +79,8 @@ class Decoding:
             yield from self._concealed(encoded)
             return
         if encoded.codec.name != self._codec:
-            self._decoder, self._codec, self._repetition = get_decoder(encoded.codec), encoded.codec.name, None
+            make = PLAIN.get(encoded.codec.name, get_decoder)
+            self._decoder, self._codec, self._repetition = make(encoded.codec), encoded.codec.name, None
         self._last = encoded.data or self._last
         for frame in self._decoder.decode(JitterFrame(encoded.data, encoded.ticks)):
             yield self._heard(frame) if isinstance(frame, av.AudioFrame) and self._codec != "opus" else frame
@@ -106,6 +108,8 @@ def duration(codec: Any, payload: bytes) -> int:
     """Ticks of sound in a packet. Raises ValueError for one that holds none."""
     if codec.name == "opus":
         return opus_duration(payload)
+    if codec.name in PLAIN:
+        return samples(codec, payload)
     return len(payload)  # G.711 and G.722: one byte for each tick of their 8 kHz RTP clock (RFC 3551, 4.5)
 
 

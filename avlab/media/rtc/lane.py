@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from avlab.core.clock import Clock
 from avlab.core.item import Item, Stamp
@@ -16,7 +16,7 @@ from avlab.media.rtc.decoding import Decoding, duration
 from avlab.media.rtc.jitter import AudioBuffer, Counts, Encoded, Packet
 from avlab.media.rtc.pictures import VideoBuffer
 from avlab.media.rtc.repair import Repairs
-from avlab.media.rtc.tap import Tap, begins_key, sends_again
+from avlab.media.rtc.tap import begins_key, sends_again
 from avlab.media.rtc.timeline import Origin, Timeline
 
 
@@ -36,8 +36,15 @@ class TrackStatistics:
     overrun: int
 
 
+class Feeder(Protocol):
+    """What brings packets to a lane: a `Tap` of a connection, or messages. It takes the lane's requests to the sender."""
+
+    async def ask_for_key(self, ssrc: int) -> None: ...
+    async def ask_again(self, ssrc: int, sequences: Sequence[int]) -> None: ...
+
+
 class Lane:
-    """One remote track: timeline, jitter buffer and decoder, kept over reconnects; a `Tap` of the connection feeds it.
+    """One remote track: timeline, jitter buffer and decoder, kept over reconnects; one `Feeder` at a time brings its packets.
 
     ``deliver(item)`` is called on the decoder's thread; on the loop ``reported()`` when the sender's clock is known better, and
     ``pace()`` before frames are handed out.
@@ -56,7 +63,7 @@ class Lane:
         self.name, self.kind = name, kind
         self.timeline: Timeline | None = None
         self.buffer: AudioBuffer | VideoBuffer | None = None
-        self.tap: Tap | None = None
+        self.feeder: Feeder | None = None
         self._origin, self._clock, self._deliver = origin, clock, deliver
         self._reported, self._pace = reported, pace
         self._decoding: Decoding | None = None
@@ -72,39 +79,37 @@ class Lane:
         return self._clock() / 1e9 - (self._origin.arrival or 0.0)
 
     def packet(self, packet: Any, codec: Any) -> None:
-        """An RTP packet from the tap."""
+        """An RTP packet from the tap of a connection."""
+        key = self.kind == "video" and begins_key(codec.name, packet.payload)
+        place = packet.ssrc, packet.sequence_number, packet.timestamp
+        self.take(*place, packet._data, codec, marker=bool(packet.marker), key=key)
+
+    def take(
+        self, ssrc: int, sequence: int, timestamp: int, data: bytes, codec: Any, *, marker: bool = True, key: bool = False
+    ) -> None:
+        """A packet: of a picture, whose last one has the ``marker``, or of sound. ``codec`` says what is in it, as aiortc does."""
         arrival = self._clock() / 1e9
         if self.timeline is None:
             self._begin(codec.clockRate)
         assert self.timeline is not None and self.buffer is not None
         if codec.clockRate != self.timeline.rate:
             return
-        place = self.timeline.place(packet.ssrc, packet.sequence_number, packet.timestamp, arrival)
+        place = self.timeline.place(ssrc, sequence, timestamp, arrival)
         if place is None:
             return
-        self._ssrc, self._arrived = packet.ssrc, arrival
+        self._ssrc, self._arrived = ssrc, arrival
         if isinstance(self.buffer, AudioBuffer) and sends_again(codec) != (self.buffer.repairs is not None):
             self.buffer.repairs = Repairs() if sends_again(codec) else None
-        sound = self.kind == "audio"
         try:
-            length = duration(codec, packet._data) if sound else 0
+            length = duration(codec, data) if self.kind == "audio" else 0
         except ValueError:
             return
-        self.buffer.add(
-            Packet(
-                *place,
-                packet._data,
-                arrival - (self._origin.arrival or 0.0),
-                length,
-                bool(packet.marker),
-                not sound and begins_key(codec.name, packet.payload),
-                codec,
-            )
-        )
+        since = arrival - (self._origin.arrival or 0.0)
+        self.buffer.add(Packet(*place, data, since, length, marker, key, codec))
         self._woken.set()
 
     def report(self, ssrc: int, ntp: int, timestamp: int) -> None:
-        """A sender report from the tap."""
+        """A sender report: NTP and RTP time of one moment."""
         if self.timeline is not None:
             self.timeline.report(ssrc, ntp, timestamp)
             self._reported()
@@ -147,10 +152,10 @@ class Lane:
                 self._overrun += 1
                 self._lose()
         key, missing = isinstance(self.buffer, VideoBuffer) and self.buffer.wants_key(now), self.buffer.missing(now)
-        if self.tap is not None and key:
-            await self.tap.ask_for_key(self._ssrc)
-        if self.tap is not None and missing:
-            await self.tap.ask_again(self._ssrc, missing)
+        if self.feeder is not None and key:
+            await self.feeder.ask_for_key(self._ssrc)
+        if self.feeder is not None and missing:
+            await self.feeder.ask_again(self._ssrc, missing)
         due = self.buffer.due()
         return None if due is None else max(0.0, due - self.now())
 
@@ -201,9 +206,7 @@ class Lane:
         )
 
     def close(self) -> None:
-        """Let go of the tap and end the decoder's thread. Idempotent."""
-        if self.tap is not None:
-            self.tap.remove()
-            self.tap = None
+        """End the decoder's thread. Idempotent."""
+        self.feeder = None
         if self._decoding is not None:
             self._decoding.close()

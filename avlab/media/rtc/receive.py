@@ -25,11 +25,13 @@ KEPT = {"video": 5, "audio": 50}
 @dataclass(frozen=True, slots=True)
 class ReceiverStatistics:
     """Figures by track name. ``skew`` in seconds, of what was delivered last: how much earlier sound is delivered than the
-    picture of the same moment (negative: later); None without both. ``dropped``: items the consumer was too slow for."""
+    picture of the same moment (negative: later); None without both. ``dropped``: items the consumer was too slow for.
+    ``connections``: how many have brought anything."""
 
     tracks: dict[str, TrackStatistics]
     skew: float | None
     dropped: int
+    connections: int
 
 
 class Receiver:
@@ -60,28 +62,38 @@ class Receiver:
         self._live: set[asyncio.Task[None]] = set()
         self._counted: dict[str, int] = {}
         self._connection: Any = None
+        self._heard: Any = None
+        self._taps: list[Tap] = []
+        self._connections = 0
         if connection is not None:
             self.attach(connection)
 
     def attach(self, connection: Any) -> None:
-        """Take the remote tracks of a connection, those it has and those to come; the former connection is let go."""
-        self._let_go()
-        for task in self._live:
-            task.cancel()
-        for lane in self._lanes.values():
-            if lane.tap is not None:
-                lane.tap.remove()
-                lane.tap = None
-        self._live, self._counted, self._connection = set(), {}, connection
+        """Take the remote tracks of a connection, those it has and those to come; the former connection is let go.
+
+        What else feeds a track (`lane`) goes on to do so until the connection's first packet of it.
+        """
+        self.detach()
+        self._counted, self._connection = {}, connection
         for receiver in connection.getReceivers():
             if receiver.track is not None:
                 self._take(receiver)
         connection.on("track", self._track)
 
-    def _let_go(self) -> None:
+    def detach(self) -> None:
+        """Let go of the connection; the tracks stay."""
         if self._connection is not None and self._track in self._connection.listeners("track"):
             self._connection.remove_listener("track", self._track)
         self._connection = None
+        for task in self._live:
+            task.cancel()
+        self._live = set()
+        for tap in self._taps:
+            tap.remove()
+        for lane in self._lanes.values():
+            if lane.feeder in self._taps:
+                lane.feeder = None
+        self._taps = []
 
     def _track(self, track: Any) -> None:
         self._take(next(each for each in self._connection.getReceivers() if each.track is track))
@@ -89,7 +101,28 @@ class Receiver:
     def _take(self, receiver: Any) -> None:
         kind = receiver.track.kind
         count = self._counted[kind] = self._counted.get(kind, 0) + 1
-        name = kind if count == 1 else f"{kind}{count}"
+        lane = self.lane(kind if count == 1 else f"{kind}{count}", kind)
+        fed = False
+
+        def packet(packet: Any, codec: Any) -> None:
+            nonlocal fed
+            if not fed:
+                fed, lane.feeder = True, tap
+                self._first_of(self._connection)
+            lane.packet(packet, codec)
+
+        tap = Tap(receiver, packet, lane.report)
+        self._taps.append(tap)
+        ended = asyncio.create_task(tap.ended(), name=f"avlab:end of {lane.name}")
+        self._live.add(ended)
+        ended.add_done_callback(lambda task: self._ended(task, lane))
+
+    def _first_of(self, connection: Any) -> None:
+        self._connections += connection is not self._heard
+        self._heard = connection
+
+    def lane(self, name: str, kind: str) -> Lane:
+        """A track by its name, made when it is first asked for."""
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane(
@@ -97,10 +130,7 @@ class Receiver:
             )
             running = self._running[lane] = asyncio.create_task(lane.run(), name=f"avlab:{name}")
             running.add_done_callback(lambda _: self._drained(lane))
-        lane.tap = Tap(receiver, lane.packet, lane.report)
-        ended = asyncio.create_task(lane.tap.ended(), name=f"avlab:end of {name}")
-        self._live.add(ended)
-        ended.add_done_callback(lambda task: self._ended(task, lane))
+        return lane
 
     def _ended(self, task: asyncio.Task[None], lane: Lane) -> None:
         self._live.discard(task)
@@ -160,13 +190,13 @@ class Receiver:
         tracks = {name: lane.statistics() for name, lane in list(self._lanes.items())}
         sound, picture = (tracks[kind].lateness if kind in tracks else None for kind in ("audio", "video"))
         skew = None if sound is None or picture is None else picture - sound
-        return ReceiverStatistics(tracks, skew, self._receiver.statistics().dropped)
+        return ReceiverStatistics(tracks, skew, self._receiver.statistics().dropped, self._connections)
 
     async def close(self) -> None:
         """End the items and the decoders; the connection stays open. Idempotent."""
-        self._let_go()
-        self._sender.close()
         tasks = [*self._live, *self._running.values()]
+        self.detach()
+        self._sender.close()
         self._running = {}
         for task in tasks:
             task.cancel()

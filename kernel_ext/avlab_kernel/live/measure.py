@@ -20,7 +20,7 @@ from avlab.media.sources.test import RATE, TestSource
 
 from .glass import GlassToGlass, Painted, reckon
 from .preview import Preview
-from .widget import LiveView, module
+from .widget import VIEW, LiveView, module
 
 _OVERHEAD = 30.0  # seconds that finding a path and comparing clocks may take besides the measurement
 _LONGEST = 600.0  # seconds
@@ -173,7 +173,7 @@ class Measurement:
 class MeasuredView(LiveView):
     """A live view that reads back what it shows. ``plan``: seconds and path."""
 
-    _esm = module("probe.js", "view.js")
+    _esm = module("probe.js", *VIEW)
     plan = traitlets.Dict().tag(sync=True)
 
 
@@ -187,7 +187,7 @@ class _Measured(Preview):
         self._deliver(message, [])
 
     def _view(self) -> LiveView:
-        view = MeasuredView(lambda message: self._stream().receive(message) if self._heard(message) else None)
+        view = MeasuredView(lambda message, _: self._stream().receive(message) if self._heard(message) else None)
         view.plan = self._plan
         return view
 

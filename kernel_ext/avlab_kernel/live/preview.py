@@ -134,7 +134,7 @@ class Preview(Node):
         return self._widget
 
     def _view(self) -> LiveView:
-        return LiveView(lambda message: self._stream().receive(message))
+        return LiveView(lambda message, _: self._stream().receive(message))
 
     def _deliver(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         if self._widget is not None:

@@ -32,7 +32,7 @@ class ProcessRun:
         deliver: Callable[[dict[str, Any], list[bytes]], None] | None = None,
     ) -> None:
         self._child = Child(_CHILD)  # it starts while this side makes its widget
-        self._deliver, self._widget = deliver, None if deliver else LiveView(self.receive)
+        self._deliver, self._widget = deliver, None if deliver else LiveView(lambda message, _: self.receive(message))
         self._started, self._first, self._finished = Latch(), Latch(), Latch()
         self._answers: dict[int, tuple[Latch, dict[str, Any]]] = {}
         self._numbers = itertools.count()

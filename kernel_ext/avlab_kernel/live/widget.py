@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,24 @@ from avlab.media import signaling
 
 from .routing import unbind
 
-Receive = Callable[[Mapping[str, Any]], None]
+Receive = Callable[[Mapping[str, Any], Sequence[Any]], None]
 _HERE = Path(__file__).parent
 _REPAIR = Path(signaling.__file__).parent / "page" / "repair.js"
 
 
 def module(*names: str) -> str:
     """The text of one ESM module made of files of this folder, and of what the page of `avlab signal` shares with them."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in (_REPAIR, *(_HERE / name for name in names)))
+    return "\n".join(path.read_text(encoding="utf-8") for path in (_REPAIR, *(_HERE / name for name in ("common.js", *names))))
+
+
+VIEW = ("view_results.js", "view_messages.js", "view_direct.js", "view.js")
+"""The parts of a live view."""
 
 
 class LiveView(anywidget.AnyWidget):
     """Shows a live stream. ``poster``: a data URL of a picture, shown where nothing is live, as in a saved notebook."""
 
-    _esm = module("view.js")
+    _esm = module(*VIEW)
     _css = (_HERE / "view.css").read_text(encoding="utf-8")
     poster = traitlets.Unicode("").tag(sync=True)
 
@@ -34,7 +38,7 @@ class LiveView(anywidget.AnyWidget):
         super().__init__()
         unbind(self.comm)
         # The browser's messages may come on any thread; `receive` hands them to the media loop.
-        self.on_msg(lambda _, message, buffers: receive(message) if isinstance(message, dict) else None)
+        self.on_msg(lambda _, message, buffers: receive(message, buffers) if isinstance(message, dict) else None)
 
     def deliver(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Send a message to all views in all browsers; any thread. Without a front end it goes nowhere."""

@@ -1,0 +1,105 @@
+// The lowest rung of a live view's ladder: coded pictures and sound that come as messages.
+
+const LEAD = 0.05; // seconds that sound lies ready before it is played
+const AHEAD = 50; // blocks in which it must have come down to that
+
+class Messages {
+  constructor(view, shown) {
+    this.view = view;
+    this.shown = shown;
+    this.context = view.ui.canvas.getContext("2d");
+    this.flying = new Map();
+    this.sound = null;
+  }
+
+  async picture(message, data) {
+    const came = performance.now();
+    if (message.form === "jpeg") {
+      const bitmap = await createImageBitmap(new Blob([data], { type: "image/jpeg" }));
+      this.draw(bitmap, message, came);
+      bitmap.close();
+      return;
+    }
+    if (!this.decoder || this.decoder.state === "closed") {
+      if (!message.key) return this.skip(message.n);
+      this.decoder = new VideoDecoder({
+        output: (frame) => {
+          const [sent, began] = this.flying.get(frame.timestamp) ?? [message, came];
+          this.flying.delete(frame.timestamp);
+          this.draw(frame, sent, began);
+          frame.close();
+        },
+        error: () => this.view.send({ type: "key" }),
+      });
+      this.decoder.configure({ codec: "avc1.42E028", optimizeForLatency: true });
+    }
+    this.flying.set(message.n, [message, came]);
+    if (this.flying.size > 30) this.flying.delete(this.flying.keys().next().value);
+    this.decoder.decode(new EncodedVideoChunk({ type: message.key ? "key" : "delta", timestamp: message.n, data }));
+  }
+
+  skip(n) {
+    this.view.send({ type: "ack", n, spent: 0 });
+    this.view.send({ type: "key" });
+  }
+
+  draw(image, message, came) {
+    const canvas = this.view.ui.canvas;
+    const [width, height] = message.size;
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+    this.context.drawImage(image, 0, 0, width, height);
+    const spent = performance.now() - came;
+    this.view.send({ type: "ack", n: message.n, spent });
+    this.shown(message, spent);
+  }
+
+  hear(message, blocks) {
+    if (!globalThis.AudioDecoder) return;
+    if (!this.sound) {
+      const context = new AudioContext({ sampleRate: 48000, latencyHint: "interactive" });
+      const decoder = new AudioDecoder({
+        output: (block) => this.play(context, block),
+        error: () => this.quiet(),
+      });
+      decoder.configure({ codec: "opus", sampleRate: 48000, numberOfChannels: 2 });
+      this.sound = { context, decoder, next: 0, least: Infinity, blocks: 0, skip: 0, output: this.view.probe?.output(context) };
+    }
+    blocks.forEach((data, index) => {
+      const timestamp = Math.round((message.pts[index] * 1000) / 48);
+      this.sound.decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data }));
+    });
+  }
+
+  play(context, block) {
+    const { sound } = this;
+    if (!sound || sound.skip-- > 0) return block.close();
+    sound.skip = 0;
+    const buffer = context.createBuffer(block.numberOfChannels, block.numberOfFrames, block.sampleRate);
+    for (let channel = 0; channel < block.numberOfChannels; channel++) {
+      block.copyTo(buffer.getChannelData(channel), { planeIndex: channel, format: "f32-planar" });
+    }
+    block.close();
+    const source = context.createBufferSource();
+    source.buffer = buffer;
+    source.connect(sound.output ?? context.destination);
+    const now = context.currentTime;
+    if (sound.next < now) sound.next = now + LEAD;
+    source.start(sound.next);
+    // What came in a burst would stay late for ever: what was too much all the time is left out.
+    sound.least = Math.min(sound.least, sound.next - now);
+    sound.next += buffer.duration;
+    if (++sound.blocks < AHEAD) return;
+    sound.skip = Math.floor((sound.least - LEAD) / buffer.duration);
+    [sound.blocks, sound.least] = [0, Infinity];
+  }
+
+  quiet() {
+    this.sound?.context.close();
+    this.sound = null;
+  }
+
+  close() {
+    this.quiet();
+    if (this.decoder && this.decoder.state !== "closed") this.decoder.close();
+  }
+}
