@@ -1,4 +1,4 @@
-"""Measures the live view in a real JupyterLab and headless Chromium: ``python tests/bench/live_view.py [--seconds 8]``.
+"""Measures the live view in a real JupyterLab and headless Chromium: ``python tests/bench/live_view.py [--seconds 8] [--only messages]``.
 
 Pictures per second are counted where they are shown; the first picture is timed from the start of its cell, with avlab loaded,
 and after a reload of the page from the moment in which the view asks for it.
@@ -85,7 +85,9 @@ def measure(notebook: Any, code: str, path: str, seconds: float) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--only", default="", help="the paths whose names begin so, such as 'messages'")
+    given = parser.parse_args()
+    seconds = given.seconds
     ui = lab()
     head = ["path", "first s", "reload s", "fps", "fps, sleep", "fps, busy", "delay ms", "A/V ms", "Mbit/s", "CPU"]
     print(" | ".join(head), flush=True)
@@ -94,6 +96,8 @@ def main() -> None:
         try:
             browser = playwright.chromium.launch(executable_path=ui.chromium(), args=ui.FLAGS)
             for name, (code, script, path) in CASES.items():
+                if not name.startswith(given.only):
+                    continue
                 context = browser.new_context(viewport={"width": 1100, "height": 1000})
                 context.add_init_script(script)
                 pages = ui.opened(context, server)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ import avlab
 from avlab.core.item import Item
 from avlab.media.rtc.live import Live
 from avlab.media.rtc.view_direct import apart
+from avlab.media.rtc.view_messages import Flight
 from avlab.media.rtc.view_results import drawn
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource, read_frame_number
@@ -96,6 +98,30 @@ def test_at_most_three_pictures_fly(live: Live, side: Side) -> None:
     assert len(side.of("picture")) <= 3
 
 
+def departures(trip: int, each: int = 0) -> list[int]:
+    """Milliseconds at which pictures went in 6 s, of 30 per second: each takes ``each`` ms of the way for itself and comes, with its
+    acknowledgement, ``trip`` ms later."""
+    now, coming, free, went = [0], deque[int](), 0, list[int]()
+    flight = Flight(lambda: now[0] * 1_000_000)
+    for now[0] in range(6000):
+        while coming and coming[0] <= now[0]:
+            coming.popleft()
+            flight.came(len(went) - len(coming))
+        if now[0] % 33 == 0 and flight.free:
+            went.append(now[0])
+            flight.went(len(went))
+            free = max(free, now[0]) + each
+            coming.append(free + trip)
+    assert len(coming) <= 3 + (trip + 100) // 33
+    return went
+
+
+def test_a_long_way_takes_every_picture_and_a_slow_one_no_queue_of_them() -> None:
+    for trip in (0, 50, 150, 250):
+        assert len(departures(trip)) >= 0.9 * 6000 / 33, trip
+    assert len(departures(20, each=100)) == pytest.approx(60, abs=6)  # what the way can take, 10 per second
+
+
 def test_a_hidden_view_gets_nothing(live: Live, side: Side) -> None:
     hello(live, side)
     live.receive({"type": "set", "view": "a", "shown": False})
@@ -126,6 +152,12 @@ def test_results_are_sent_only_while_somebody_looks(live: Live, side: Side) -> N
         ({"mean": 0.123456, "text": "t"}, {"text": "t", "table": {"mean": "0.1235"}}),
         ({"box": ["a", 1, 2, 3]}, {"table": {"box": "['a', 1, 2, 3]"}}),
         (b"bytes", {"text": "bytes: b'bytes'"}),
+        ({"level": 0.5, "mean": 2.0}, {"levels": {"level": 0.5}, "table": {"mean": "2"}}),
+        ({"levels": {"left": -0.5, "right": np.float32(3)}}, {"levels": {"left": 0.0, "right": 1.0}}),
+        ({"levels": [0.25, 1]}, {"levels": {"1": 0.25, "2": 1.0}}),
+        ({"levels": {"left": "loud"}}, {"table": {"levels": "{'left': 'loud'}"}}),
+        (float("nan"), {"text": "nan"}),
+        ([{"box": [0, 0, 1, float("inf")]}], {"text": "list: [{'box': [0, 0, 1, inf]}]"}),
     ],
 )
 def test_what_is_drawn_of_a_value(value: Any, parts: dict[str, Any]) -> None:

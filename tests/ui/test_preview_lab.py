@@ -1,11 +1,15 @@
 """The live view in a real JupyterLab: pictures arrive and move, whatever the kernel does and whichever path there is."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
+import nbconvert
+import nbformat
 import pytest
 from pages import NUMBER
 
@@ -162,7 +166,8 @@ def find(frame: av.VideoFrame):
         left = frame.pts * 4 % 900
         cat = (x * 4 - left - 150) ** 2 / 120**2 + (y * 4 - 320) ** 2 / 90**2 < 1
         boxes = [{'box': [left, 200, 300, 240], 'label': 'cat', 'score': 0.93, 'mask': cat}]
-        yield {'boxes': boxes, 'masks': [y > 150], 'frame': frame.pts, 'mean': 3.25}
+        levels = {'cat': 0.93, 'dog': frame.pts % 50 / 50}
+        yield {'boxes': boxes, 'masks': [y > 150], 'frame': frame.pts, 'mean': 3.25, 'levels': levels}
         yield 'Hello from the pipeline'
         yield float(frame.pts % 90)
 run = (avlab.TestSource(realtime=True) >> find()).preview()
@@ -170,13 +175,27 @@ run"""
     notebook.open("results.ipynb", [code])
     notebook.run(0)
     notebook.wait_for_path("direct")
-    results = notebook.page.get_by_test_id("avlab-results")
+    results = notebook.page.get_by_role("group", name="Results").and_(notebook.page.get_by_test_id("avlab-results"))
     notebook.until(lambda: "Hello from the pipeline" in results.inner_text() and "mean" in results.inner_text())
     # The mask of the floor lies over the lower edge, half transparent, and over nothing else there; boxes are opaque.
     drawn = "(canvas) => canvas.width ? [...canvas.getContext('2d').getImageData(canvas.width - 9, canvas.height - 9, 1, 1).data] : []"
     notebook.until(lambda: 0 < (notebook.page.locator(".avlab-over").evaluate(drawn) or [0])[-1] < 255)
     boxed = "(canvas) => [...canvas.getContext('2d').getImageData(0, 200, canvas.width, 240).data].filter((_, i) => i % 4 === 3).includes(255)"
     notebook.until(lambda: notebook.page.locator(".avlab-over").evaluate(boxed))
+    assert results.get_by_role("row", name="mean 3.25").is_visible()
+    cat, dog = (results.get_by_role("meter", name=name) for name in ("cat", "dog"))
+    assert cat.get_attribute("aria-valuenow") == "0.93"
+    widths = "(bar) => bar.firstChild.getBoundingClientRect().width / bar.getBoundingClientRect().width"
+    notebook.until(lambda: abs(cat.evaluate(widths) - 0.93) < 0.02)
+    before = dog.get_attribute("aria-valuenow")
+    notebook.until(lambda: dog.get_attribute("aria-valuenow") != before)
+    # The mapping of a picture comes with its picture: the number in the table is the one that the picture shows, or the last before.
+    shown = "(root) => Number([...root.querySelectorAll('th')].find((each) => each.textContent === 'frame').nextSibling.textContent)"
+    apart = [notebook.number() - int(results.evaluate(shown)) for _ in range(10)]
+    assert sorted(apart)[5] in range(-1, 11), apart
+    line = results.get_by_role("img", name="The newest").locator("polyline")
+    notebook.until(lambda: len((line.get_attribute("points") or "").split()) >= 10)
+    notebook.page.set_viewport_size({"width": 1100, "height": 1200})
     notebook.page.wait_for_timeout(1500)
     notebook.page.screenshot(path=tmp_path / "results.png")
     with notebook.dark():
@@ -228,3 +247,60 @@ run"""
     page.screenshot(path=tmp_path / "hops.png")
     with notebook.dark():
         page.screenshot(path=tmp_path / "hops-dark.png")
+
+
+WHERE = "[document.activeElement.dataset.testid, document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText]"
+
+
+def test_without_a_mouse_everything_is_reached_named_and_kept_from_the_notebook(notebook: Any) -> None:
+    notebook.open("keys.ipynb", [LIVE, "'another cell'"])
+    notebook.run(0)
+    page = notebook.page
+    notebook.wait_for_path("direct")
+    for name in ("preview", "video", "status", "path", "mute", "stop"):
+        assert page.get_by_test_id(f"avlab-{name}").count() == 1, name
+    page.get_by_test_id("avlab-pace").wait_for()
+    view = page.get_by_role("region", name="Live view")
+    view.focus()
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(WHERE))
+    names = {"pause": "Pause", "mute": "Sound on", "snapshot": "Save a picture", "record": "Record to a file", "stop": "Stop the pipeline"}
+    assert reached[:5] == [[f"avlab-{name}", label] for name, label in names.items()]
+    assert reached[5][0] == "avlab-pace" and reached[5][1]
+    for role, name in (("toolbar", "Live view"), ("meter", "Audio level"), ("group", "Figures")):
+        assert view.get_by_role(role, name=name, exact=True).count() == 1, name
+    assert view.get_by_label("Live picture", exact=True).and_(page.get_by_test_id("avlab-video")).count() == 1
+    assert "Connected directly." in view.get_by_role("status").inner_text()
+    page.get_by_test_id("avlab-pause").focus()
+    for key, label in (("Enter", "Go on"), ("Space", "Pause"), ("k", "Go on")):
+        page.keyboard.press(key)
+        assert page.evaluate(WHERE) == ["avlab-pause", label]
+    page.keyboard.press("x")  # for the notebook: cut the cell
+    notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").inner_text())
+    assert page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length") == 2
+    assert not [line for line in notebook.console if line.startswith("pageerror")]
+
+
+def test_a_saved_notebook_shows_a_poster_and_a_text(notebook: Any, server: Any, tmp_path: Path) -> None:
+    notebook.open("saved.ipynb", [LIVE])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    notebook.execute("run.stop()")
+    notebook.until(lambda: "ended" in notebook.page.get_by_test_id("avlab-path").inner_text())
+    notebook.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    saved = server.root / "saved.ipynb"
+    notebook.until(lambda: "Preview(1280×720)" in saved.read_text())
+    (output,) = nbformat.read(saved, 4).cells[0].outputs
+    assert output.data["text/plain"] == "Preview(1280×720)"
+    with av.open(io.BytesIO(base64.b64decode(output.data["image/jpeg"])), format="jpeg_pipe") as picture:
+        (frame,) = picture.decode(video=0)
+    assert (frame.width, frame.height) == (640, 360) and frame.to_ndarray(format="gray").std() > 10
+    shown, _ = nbconvert.HTMLExporter().from_filename(str(saved))
+    page = notebook.page.context.new_page()
+    page.set_content(shown)
+    image = page.locator(".jp-RenderedImage img")
+    assert image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
+    page.screenshot(path=tmp_path / "saved.png")
+    page.close()

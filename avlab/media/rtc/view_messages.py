@@ -14,24 +14,66 @@ from avlab.media.rtc.outgoing import Outgoing, Viewer
 Send = Callable[[dict[str, Any], list[bytes]], None]
 """Sends one message (JSON values) with buffers to all views; may be called from any thread."""
 
-FLYING = 3
-"""Pictures that may be on their way to a view without having been shown."""
+FLYING, MOST = 3, 12
+"""Pictures that may be on their way to a view without having been shown: always, and where the way is long."""
+
+QUEUE = 0.1
+"""Seconds that a picture may take beyond what the quickest one took, for more than `FLYING` to be on their way."""
 
 TOGETHER = 2
 """Blocks of sound in one message."""
 
 
+class Flight:
+    """Numbers of what is on its way, and whether more may follow: as many as a long way wants, but no queue on a slow one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sent: dict[int, int] = {}
+        self._least = 0.0
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    @property
+    def free(self) -> bool:
+        """Whether one more may go."""
+        if len(self._sent) < FLYING:
+            return True
+        oldest = next(iter(self._sent.values()))
+        return len(self._sent) < MOST and self._least > 0 and (self._clock() - oldest) / 1e9 < self._least + QUEUE
+
+    def went(self, number: int) -> None:
+        """It is on its way; numbers increase."""
+        self._sent[number] = self._clock()
+
+    def came(self, number: int) -> float | None:
+        """It has come, and all before it: seconds since it went, or None for what was not on its way."""
+        sent = self._sent.get(number)
+        for each in [each for each in self._sent if each <= number]:
+            del self._sent[each]
+        if sent is None:
+            return None
+        took = (self._clock() - sent) / 1e9
+        self._least = min(self._least or took, took)
+        return took
+
+    def clear(self) -> None:
+        """Nothing is on its way."""
+        self._sent.clear()
+
+
 class MessagePath:
     """Pictures as messages to one view, and sound when the view wants it.
 
-    While `FLYING` pictures are not acknowledged, no further one is sent. Where others look at the same encoder and go on, this
-    view begins anew with a key picture.
+    While its `Flight` is not free, no further picture is sent. Where others look at the same encoder and go on, this view begins
+    anew with a key picture.
     """
 
     def __init__(self, hub: Outgoing, send: Send, view: str, form: str, rung: int, clock: Clock) -> None:
         self._send, self._view, self._clock = send, view, clock
         self._lock = threading.Lock()
-        self._flying: dict[int, int] = {}
+        self._flight = Flight(clock)
         self._number, self._blocked = 0, False
         self._heard: list[Coded] = []
         self._ways: deque[float] = deque(maxlen=60)
@@ -41,7 +83,8 @@ class MessagePath:
         self.viewer.ready = self._ready
 
     def _ready(self) -> bool:
-        return len(self._flying) < FLYING
+        with self._lock:
+            return self._flight.free
 
     def _take(self, coded: Coded) -> None:
         if coded.kind == "audio":
@@ -49,14 +92,14 @@ class MessagePath:
             return
         now = self._clock()
         with self._lock:
-            if not coded.key and (self._blocked or len(self._flying) >= FLYING):
+            if not coded.key and (self._blocked or not self._flight.free):
                 self._blocked = True
                 self.dropped += 1
                 return
             self._blocked = False
             self._number += 1
             number = self._number
-            self._flying[number] = now
+            self._flight.went(number)
         message = {
             "type": "picture", "view": self._view, "n": number, "key": coded.key, "pts": coded.pts,
             "form": coded.form, "size": coded.size, "age": (now - coded.captured) / 1e6,
@@ -76,19 +119,17 @@ class MessagePath:
     def acknowledge(self, number: int, spent: float) -> None:
         """A view has shown this picture, ``spent`` milliseconds after it had come."""
         with self._lock:
-            sent = self._flying.pop(number, None)
-            for older in [each for each in self._flying if each < number]:
-                del self._flying[older]
-            if sent is not None:
-                self._ways.append(max(0.0, ((self._clock() - sent) / 1e6 - spent) / 2))
-            free = self._blocked and not self._flying
+            took = self._flight.came(number)
+            if took is not None:
+                self._ways.append(max(0.0, (took * 1e3 - spent) / 2))
+            free = self._blocked and not self._flight
         if free:
             self.viewer.ask_key()
 
     def restart(self) -> None:
         """The view cannot decode on: forget what it has not acknowledged and begin anew."""
         with self._lock:
-            self._flying.clear()
+            self._flight.clear()
         self.viewer.ask_key()
 
     @property

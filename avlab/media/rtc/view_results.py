@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE
@@ -24,7 +25,8 @@ class Results:
 
     A box is a mapping with ``box`` (or ``bbox``) of x, y, width, height in pixels of the picture, or in parts of it when all
     are at most 1, and optionally ``label`` and ``score``. Numbers become figures with a running plot, text becomes lines,
-    mappings become tables, also a mapping's ``boxes`` and ``text``.
+    mappings become tables, but for their ``boxes``, ``masks``, ``text``, ``level`` and ``levels``: a level is a number from 0 to 1,
+    several are a mapping of names to them or a list, and they become bars.
     """
 
     def __init__(self, send: Send, time_of: Callable[[Item], Fraction | None]) -> None:
@@ -47,7 +49,8 @@ class Results:
 
 
 def drawn(value: Any) -> dict[str, Any]:
-    """What of a value can be drawn: any of ``boxes``, ``text``, ``number`` and ``table``, as JSON values; ``masks`` as arrays."""
+    """What of a value can be drawn: any of ``boxes``, ``text``, ``number``, ``levels`` and ``table``, as JSON values; ``masks`` as
+    arrays."""
     value = _fields(value)
     if is_mask(value):
         return {"masks": [value]}
@@ -56,7 +59,7 @@ def drawn(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"table": {"value": str(value)}}
     if isinstance(value, Real):
-        return {"number": float(value)}
+        return {"number": float(value)} if _is_number(value) else {"text": str(value)}
     if isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
@@ -89,9 +92,28 @@ def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
             parts["boxes"], masks = found.get("boxes", []), masks + found.get("masks", [])
         elif name == "text" and isinstance(each, str):
             parts["text"] = each[:LONGEST]
+        elif name in ("level", "levels") and (levels := _levels(each)):
+            parts["levels"] = parts.get("levels", {}) | levels
         else:
             table[str(name)[:40]] = f"{each:.4g}" if isinstance(each, float) else str(each)[:80]
     return {**parts, **({"masks": masks} if masks else {}), **({"table": table} if table else {})}
+
+
+def _levels(value: Any) -> dict[str, float]:
+    """Names and levels, empty when it is none; what lies outside of 0 to 1 is shown as the end that it is beyond."""
+    if isinstance(value, Real):
+        value = {"level": value}
+    elif _is_list(value):
+        value = {str(number): each for number, each in enumerate(value, 1)}
+    levels = dict(list(value.items())[:_MOST_FIELDS]) if isinstance(value, Mapping) else {}
+    if not all(map(_is_number, levels.values())):
+        return {}
+    return {str(name)[:40]: min(1.0, max(0.0, float(each))) for name, each in levels.items()}
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """JSON, and so a browser, knows no others."""
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _is_list(value: Any) -> bool:
@@ -115,7 +137,7 @@ def _box(value: Any) -> dict[str, Any] | None:
         numbers = [float(number) for number in corners or ()]
     except (TypeError, ValueError):
         return None
-    if len(numbers) != 4:
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         return None
     label, score = str(value.get("label", ""))[:60], value.get("score")
-    return {"box": numbers, "label": label, "score": float(score) if isinstance(score, Real) else None}
+    return {"box": numbers, "label": label, "score": float(score) if _is_number(score) else None}
