@@ -100,7 +100,6 @@ class Opened:
     window: int = 16
     consumes: Sequence[str] = ()
     stateless: bool = False
-    epoch: int = 0
     has_process: bool = False
     restores: bool = False
 

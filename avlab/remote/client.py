@@ -20,17 +20,20 @@ from avlab.remote.failure import restore
 from avlab.remote.limits import Limits
 from avlab.remote.link import Connection, Description, Link
 from avlab.remote.restart import RestartingLink
-from avlab.remote.session import WINDOW, OnLog, Session, new_session_id
+from avlab.remote.session import WINDOW, OnLog, Session, close_soon, new_session_id
 from avlab.remote.twins import in_thread
 
 
 class Executor:
-    """An executor, connected. A context manager (also async); closing it ends its sessions."""
+    """An executor, connected. A context manager (also async); closing it ends its sessions. One that nobody holds any more, not even
+    by a session, is closed too."""
 
     def __init__(self, connection: Connection, config: RemoteExecutorConfig) -> None:
         self._connection, self.config = connection, config
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
+        self._forgotten = weakref.finalize(self, close_soon, connection)
+        self._forgotten.atexit = False
 
     @property
     def closed(self) -> bool:
@@ -90,6 +93,7 @@ class Executor:
             on_log=log,
             kill=getattr(link, "kill", None),
             live=self.config.delivery == "live",
+            executor=self,
         )
         self._sessions.add(session)
         return session
@@ -169,6 +173,7 @@ class Executor:
         """End all sessions and free the executor (an embedded one goes). Idempotent."""
         if not self._closed:
             self._closed = True
+            self._forgotten.detach()
             for session in list(self._sessions):
                 session.close()
             self._connection.close()

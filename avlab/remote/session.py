@@ -23,7 +23,7 @@ from avlab.remote.failure import restore
 from avlab.remote.feed import Feed
 from avlab.remote.interrupts import shielded
 from avlab.remote.latest import Latest
-from avlab.remote.link import Link
+from avlab.remote.link import Connection, Link
 from avlab.remote.statistics import Meter, SessionStatistics
 from avlab.remote.stopping import stop
 from avlab.remote.tracing import enabled, tracing
@@ -56,9 +56,10 @@ class Session:
         on_log: OnLog | None = None,
         kill: Callable[[], None] | None = None,
         live: bool = False,
+        executor: object = None,
         clock: Clock = monotonic,
     ) -> None:
-        self._live = live
+        self._live, self._executor = live, executor  # which ends with its last session at the earliest
         self._link, self._values, self._opened, self._clock = link, values, opened, clock
         self.name, self.on_log = name, on_log
         self._meter = Meter(clock)
@@ -68,7 +69,7 @@ class Session:
         self._caller = Caller(link, bank, self, clock)
         self._kill = kill or link.close
         self._closed = False
-        self._forgotten = weakref.finalize(self, _close_soon, link)
+        self._forgotten = weakref.finalize(self, close_soon, link)
         self._forgotten.atexit = False
 
     @property
@@ -332,9 +333,9 @@ class Session:
                 output.release()
 
 
-def _close_soon(link: Link) -> None:
-    """For a session that was dropped without a close. In a thread: the garbage collector may run where any lock is held."""
-    threading.Thread(target=link.close, name="avlab-close", daemon=True).start()
+def close_soon(what: Link | Connection) -> None:
+    """For what was dropped without a close. In a thread: the garbage collector may run where any lock is held."""
+    threading.Thread(target=what.close, name="avlab-close", daemon=True).start()
 
 
 def _begun(results: Iterator[Any]) -> Iterator[Any]:

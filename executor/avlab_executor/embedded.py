@@ -22,7 +22,7 @@ from avlab_executor.environments.interpreters import minors
 from avlab_executor.environments.policy import Policy
 from avlab_executor.environments.rooms import Rooms
 from avlab_executor.environments.spec import Environment, wanted
-from avlab_executor.environments.store import Store
+from avlab_executor.environments.store import Kept, Store
 from avlab_executor.pool import PRELOAD, Pool
 from avlab_executor.sandbox import tiers
 from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS
@@ -79,6 +79,10 @@ class Embedded:
             if not self._reports:
                 self._reports = tiers.probe()
             return self._reports
+
+    def environments(self) -> Kept | None:
+        """What is kept for sessions; None where nothing is installed for them."""
+        return None if self._policy.mode == "off" else self._store.statistics()
 
     @property
     def sessions(self) -> int:

@@ -58,7 +58,20 @@ class Metrics(Collector):
             tiers.add_metric([report.name], int(report.available))
         yield tiers
         yield GaugeMetricFamily("avlab_sessions_capacity", "Most sessions at once", self._service.capacity)
+        yield from self._environments()
         yield from self._tenants()
+
+    def _environments(self) -> Iterator[Metric]:
+        kept = self._service.environments()
+        if kept is None:
+            return
+        yield GaugeMetricFamily("avlab_environments", "Environments that are kept", kept.environments)
+        yield GaugeMetricFamily("avlab_environments_bytes", "Bytes of environments that are kept", kept.bytes)
+        builds = CounterMetricFamily("avlab_environment_builds", "Builds of environments", labels=["outcome"])
+        for outcome, count in kept.builds.items():
+            builds.add_metric([outcome], count)
+        yield builds
+        yield CounterMetricFamily("avlab_environments_removed", "Environments that were removed to make room", kept.removed)
 
     def _tenants(self) -> Iterator[Metric]:
         def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -16,6 +16,7 @@ from avlab_executor.accounts import ENDING_SECONDS, LOOK_SECONDS, Account, Calle
 from avlab_executor.audit import audit
 from avlab_executor.embedded import Embedded
 from avlab_executor.environments.policy import OFF, Policy
+from avlab_executor.environments.store import Kept
 from avlab_executor.relay import names_of
 from avlab_executor.sandbox.tiers import TierReport
 from avlab_executor.session import Beginning, Session
@@ -141,6 +142,10 @@ class Service:
     def tiers(self) -> Sequence[TierReport]:
         """Every tier, as tried on this system."""
         return self._embedded.tiers()
+
+    def environments(self) -> Kept | None:
+        """Environments that are kept for sessions; None where nothing is installed for them."""
+        return self._embedded.environments()
 
     def used(self) -> bool:
         """Whether a session was open at any time since the last call."""

@@ -138,6 +138,10 @@ def test_the_least_recently_used_go_first_and_those_in_use_stay(open_store):
     lease.close()
     built(elsewhere, third)
     assert kept(store) == {third.key}
+    for each, builds, removed in ((store, 3, 1), (elsewhere, 2, 3)):
+        figures = each.statistics()
+        assert (figures.environments, figures.builds["built"], figures.removed) == (1, builds, removed)
+        assert 4 * MEGABYTE <= figures.bytes < 8 * MEGABYTE
 
 
 def test_a_lease_builds_what_has_gone(open_store):

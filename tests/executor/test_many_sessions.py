@@ -142,6 +142,20 @@ def test_a_neighbour_that_burns_all_processors_is_hardly_felt():
     assert felt.beside[1] < 4 * felt.alone[1] + 5
 
 
+def test_an_executor_that_nobody_holds_ends_after_its_last_session():
+    """Its zygote stayed until the end of the process."""
+    children = set(psutil.Process().children(recursive=True))
+    session = avlab.connect().open(Small())
+    gc.collect()
+    started = set(psutil.Process().children(recursive=True)) - children
+    assert started
+    assert session.call("process", 1) == 2  # it holds its executor
+    del session
+    assert until(lambda: gc.collect() is not None and not any(each.is_running() for each in started))
+    avlab.connect()
+    assert until(lambda: gc.collect() is not None and set(psutil.Process().children(recursive=True)) <= children)
+
+
 def test_a_session_whose_worker_died_is_freed_when_it_is_forgotten():
     """The error that was raised must not keep the session: its descriptors were lost until the process ended."""
     with avlab.connect() as executor:

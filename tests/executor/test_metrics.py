@@ -7,17 +7,20 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from avlab_executor.environments.policy import Policy
 from avlab_executor.server import Server, ServerConfig
 from avlab_executor.tenants import Quota, Tenant
 from prometheus_client.parser import text_string_to_metric_families
 from remote_objects import Callee
 from serving import certificate, until
+from wheelhouse import FOLDER
 
 import avlab
 from avlab import _pb as pb
-from avlab.core.errors import ConfigError, Denied
+from avlab.core.errors import ConfigError, Denied, EnvironmentFailed
 
 LOOPBACK = ("127.0.0.1", 0)
 TENANTS = (
@@ -93,6 +96,26 @@ def test_calls_are_counted_by_method_and_status(server, alice) -> None:
     count = "rpc_server_call_duration_seconds_count"
     assert found[count, "avlab.v1.Executor/Describe", "OK", "grpc"] >= 1
     assert found[count, "avlab.v1.Executor/Describe", "UNAUTHENTICATED", "grpc"] >= 1
+
+
+def test_environments_are_counted_where_there_may_be_any(server, tmp_path, monkeypatch) -> None:
+    assert not [key for key in figures(server) if key[0].startswith("avlab_environment")]
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(FOLDER))
+    policy = Policy("wheels", folder=str(tmp_path))
+    with Server(ServerConfig(port=0, metrics=LOOPBACK, environments=policy)) as generous:
+        before = figures(generous)
+        assert (before["avlab_environments",], before["avlab_environment_builds_total", "built"]) == (0, 0)
+        with avlab.connect(f"grpc://127.0.0.1:{generous.port}") as executor:
+            for package in ("six==1.16.0", "six==1.16.0", "no-such-package"):
+                with suppress(EnvironmentFailed):
+                    executor.open(Callee(), pip=[package]).close()
+        after = figures(generous)
+    assert {key[1]: value for key, value in after.items() if key[0] == "avlab_environment_builds_total"} == {
+        "built": 1, "failed": 1, "stopped": 0,
+    }  # fmt: skip
+    assert (after["avlab_environments",], after["avlab_environments_removed_total",]) == (1, 0)
+    assert after["avlab_environments_bytes",] > 10_000
 
 
 def test_labels_are_few_whatever_callers_send(server, alice) -> None:

@@ -49,7 +49,7 @@ def every_kind() -> dict[str, Message]:
     shared = ItemMessage(input=8, codec="bytes", buffers=(bytes(4096),), slot=Slot(3, 8192, 4096, (4096,)))
     return {
         "open": Open(bundle, limits, "locked", 4, "s-1", 2.5),
-        "opened": Opened("s-1", "locked", 8, ["ndarray", "VideoFrame"], True, 2, True, True),
+        "opened": Opened("s-1", "locked", 8, ["ndarray", "VideoFrame"], True, True, True),
         "item call": call,
         "item output": output,
         "item flush": ItemMessage(input=9, mode=Mode.FLUSH),

@@ -54,8 +54,8 @@ GOLDEN = {
         "0000f83f1a086c616e646c6f636b20102a027331",
     ),
     "opened": (
-        Opened("s1", "namespaces", 16, ["numpy.ndarray"], True, 2, True),
-        "0a2912270a027331120a6e616d657370616365731810220d6e756d70792e6e646172726179280130023801",
+        Opened("s1", "namespaces", 16, ["numpy.ndarray"], True, True),
+        "0a2712250a027331120a6e616d657370616365731810220d6e756d70792e6e64617272617928013801",
     ),
     "item in": (
         ItemMessage(1, codec="json", meta=b"1", pts=0, time_base=Fraction(1, 90), track="v", seq=7, acked=3),
@@ -202,7 +202,7 @@ OUTPUTS = st.builds(
 )
 MESSAGES = st.one_of(
     st.builds(Open, BUNDLES, LIMITS, TEXT, SMALL, TEXT),
-    st.builds(Opened, TEXT, TEXT, SMALL, st.lists(TEXT, max_size=3), st.booleans(), NUMBERS, st.booleans()),
+    st.builds(Opened, TEXT, TEXT, SMALL, st.lists(TEXT, max_size=3), st.booleans(), st.booleans(), st.booleans()),
     INPUTS,
     OUTPUTS,
     st.builds(Credit, NUMBERS, NUMBERS),

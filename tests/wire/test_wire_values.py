@@ -4,6 +4,7 @@ import enum
 import math
 import tracemalloc
 from collections import OrderedDict, defaultdict, namedtuple
+from collections.abc import Sized
 from dataclasses import dataclass, field
 
 import cloudpickle
@@ -340,7 +341,7 @@ def test_names_of_codecs_that_nobody_has_are_not_kept() -> None:
     for number in range(2000):
         with pytest.raises(CodecError, match="unknown codec"):
             registry.decode(f"{number}{'x' * 100}.y", b"", [])
-    assert all(len(kept) < 100 for kept in vars(registry).values())
+    assert all(len(kept) < 100 for kept in vars(registry).values() if isinstance(kept, Sized))
 
 
 def test_a_codec_may_be_added_once() -> None:

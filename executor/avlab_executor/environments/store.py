@@ -10,8 +10,9 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from avlab.core.errors import AvlabError, Cancelled, EnvironmentFailed
@@ -22,6 +23,17 @@ from avlab_executor.environments.spec import Environment, Spec
 from avlab_executor.sandbox import scratch
 
 _WAIT_SECONDS = 0.2  # nothing announces that another process has dropped a lock
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a store holds (of all executors that share its folder), and what this executor did: builds by outcome (built, failed,
+    stopped), environments that it removed to make room."""
+
+    environments: int
+    bytes: int
+    builds: Mapping[str, int]
+    removed: int
 
 
 class Lease:
@@ -47,6 +59,14 @@ class Store:
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self._closed = False
+        self._outcomes = dict.fromkeys(("built", "failed", "stopped"), 0)
+        self._evicted = 0
+
+    def statistics(self) -> Kept:
+        """What is kept now, and what was done since the start."""
+        sizes = [size for _, _, size in self._found()]
+        with self._lock:
+            return Kept(len(sizes), sum(sizes), dict(self._outcomes), self._evicted)
 
     def build(self, spec: Spec) -> Iterator[str]:
         """Make sure that an environment is there: the installer's lines, and "" now and then; none if it is.
@@ -136,6 +156,7 @@ class Store:
         with self._lock:
             if self._builds.get(build.spec.key) is build:
                 del self._builds[build.spec.key]
+            self._outcomes["built" if outcome is None else "stopped" if isinstance(outcome, Cancelled) else "failed"] += 1
         if outcome is None:
             build.outcome.set_result(None)
         else:
@@ -188,20 +209,27 @@ class Store:
 
     def _evict(self, newest: str) -> None:
         """Remove the least recently used environments, until what is kept fits; those in use stay. And what dead builders left."""
-        found = []
-        for folder in self._kept.iterdir():
-            with contextlib.suppress(OSError, ValueError, KeyError):  # another process has just removed it
-                size = int(finish.read_note(folder)["bytes"])
-                found.append(((folder / finish.NOTE).stat().st_mtime_ns, folder.name, size))
+        found = self._found()
         total = sum(size for _, _, size in found)
         for _, key, size in sorted(found):
             if total <= self.policy.size:
                 break
             if key != newest and self._remove(self._kept / key):
                 total -= size
+                with self._lock:
+                    self._evicted += 1
                 self._removed(key)
         for folder in self._building.iterdir():
             self._remove(folder)
+
+    def _found(self) -> list[tuple[int, str, int]]:
+        """What is kept: when it was used last, its key, its bytes."""
+        found = []
+        for folder in self._kept.iterdir() if self._kept.is_dir() else ():
+            with contextlib.suppress(OSError, ValueError, KeyError):  # another process has just removed it
+                size = int(finish.read_note(folder)["bytes"])
+                found.append(((folder / finish.NOTE).stat().st_mtime_ns, folder.name, size))
+        return found
 
     def _remove(self, folder: Path) -> bool:
         """Remove the folder of an environment unless somebody uses or builds it."""
