@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from avlab.core.units import size
 from avlab.remote.limits import Limits
+from avlab_executor.sandbox.profile import GVISOR, NAMESPACES
 
 # The kernel checks the limit on whole clock ticks: beside busy neighbours, that is more than what was used.
 _CPU_SHARE = 0.5
@@ -33,11 +34,15 @@ def explain(
     max_rss: int,
     limits: Limits,
     *,
+    tier: str = "",
     out_of_memory: bool = False,
     asked: tuple[str, str] | None = None,
 ) -> Exit:
     """The Exit for a wait status. asked: reason and text of the host's own kill, if there was one before the end."""
-    return Exit(*_reason(status, cpu_seconds, limits, out_of_memory, asked), status, cpu_seconds, max_rss)
+    reason, text = _reason(status, cpu_seconds, limits, out_of_memory, asked)
+    if os.WIFSIGNALED(status) and reason == "signal" and (reason, text) != asked:
+        text += _doubt(tier, os.WTERMSIG(status))
+    return Exit(reason, text, status, cpu_seconds, max_rss)
 
 
 def asked_to_die(reason: str, limits: Limits) -> tuple[str, str]:
@@ -73,6 +78,16 @@ def _reason(
     if number == signal.SIGSYS:
         return "seccomp", "killed for a system call that no worker may make (SIGSYS)"
     return "signal", f"killed by {signal_name(number)}"
+
+
+def _doubt(tier: str, number: int) -> str:
+    """What else a signal may have been, where that cannot be told apart."""
+    if tier == GVISOR:
+        return f", or an exit with code {128 + number}: runsc tells both alike"
+    if tier == NAMESPACES and number == signal.SIGSEGV:
+        # The first process of a namespace is deaf to signals of its own: the C library then executes what it may not.
+        return ", or by its own abort(): in this tier both end alike"
+    return ""
 
 
 def signal_name(number: int) -> str:

@@ -100,7 +100,9 @@ class WorkerProcess:
         killed = self.group is not None and self.group.out_of_memory_kills() > 0
         if self.tier == GVISOR:
             status, cpu_seconds = gvisor.wait_status(status), max(cpu_seconds, self._cpu_killed) - self.cpu_before
-        self._finish(explain(status, cpu_seconds, max_rss, self.limits, out_of_memory=killed, asked=self._asked))
+        self._finish(
+            explain(status, cpu_seconds, max_rss, self.limits, tier=self.tier, out_of_memory=killed, asked=self._asked)
+        )
 
     def lost(self, text: str) -> None:
         """The zygote is gone, or could not fork."""

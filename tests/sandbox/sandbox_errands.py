@@ -179,8 +179,12 @@ def die(by: str) -> None:
         foreign_call()
     elif by == "fault":
         ctypes.string_at(8)
+    elif by == "abort":
+        os.abort()
     elif by == "exit":
         raise SystemExit(3)
+    elif by == "exit as killed":
+        raise SystemExit(137)
     else:
         os.kill(os.getpid(), getattr(signal, by))
 

@@ -117,6 +117,7 @@ def test_an_interrupt_reaches_code_that_sleeps(start):
         ("SIGABRT", "signal", "SIGABRT"),
         ("fault", "signal", "SIGSEGV"),
         ("exit", "exit", "exit code 3"),
+        ("exit as killed", "signal", "killed by SIGKILL, or an exit with code 137: runsc tells both alike"),
     ],
 )
 def test_a_death_tells_its_reason(start, by, reason, text):
