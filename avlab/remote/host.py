@@ -283,13 +283,24 @@ class Host:
                 given = json.loads(signal.data)
             except ValueError as error:
                 raise LinkError(f"parameters that are not JSON: {error}") from None
-            unknown = sorted(set(given) - set(parameters(type(self._target))))
-            if unknown:
-                text = f"{type(self._target).__name__} has no parameter {', '.join(unknown)}: nothing was set\n"
-                self._tell(Log("stderr", text.encode()))
-                return
-            for name, value in given.items():
+            self._change(given)
+
+    def _change(self, given: dict[str, Any]) -> None:
+        """Set parameters. No input asked for it, so what goes wrong is told as output."""
+        kind = type(self._target).__name__
+        unknown = sorted(set(given) - set(parameters(type(self._target))))
+        if unknown:
+            self._say(f"{kind} has no parameter {', '.join(unknown)}: nothing was set")
+            return
+        for name, value in given.items():
+            try:
                 setattr(self._target, name, value)
+            except Exception as error:  # noqa: BLE001  user code's own way of refusing
+                refused = describe(error)
+                self._say(f"{kind}.{name} was not set: {refused.type}: {refused.message}")
+
+    def _say(self, text: str) -> None:
+        self._tell(Log("stderr", f"{text}\n".encode()))
 
     def _decode(self, message: ItemMessage) -> Any:
         try:

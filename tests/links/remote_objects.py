@@ -250,6 +250,14 @@ class Double:
         return value * self.factor
 
 
+@dataclass(frozen=True)
+class Frozen:
+    factor: int = 2
+
+    def process(self, value):
+        return value * self.factor
+
+
 class Text:
     """A node that takes one type."""
 

@@ -789,3 +789,16 @@ def test_a_node_that_nobody_has_registered(executor) -> None:
 def test_consumes_names_the_types(open_session) -> None:
     assert open_session(far.Text()).consumes == ["builtins.str"]
     assert open_session(far.Double()).consumes == []
+
+
+def test_a_parameter_that_the_object_refuses_costs_no_item(open_session) -> None:
+    logs = []
+    session = open_session(far.Frozen(), on_log=logs.append)
+    session.set(factor=3)
+    assert session.call("process", 2) == 4  # the worker may hear both at once
+    session.set(factor=3)
+    session.set(nothing=1)
+    while not any(b"nothing" in log.data for log in logs):
+        session.call("process", 1)
+    assert list(session.stream([1, 2])) == [2, 4]
+    assert any(b"Frozen.factor was not set: dataclasses.FrozenInstanceError" in log.data for log in logs)
