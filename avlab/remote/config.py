@@ -65,8 +65,14 @@ class RemoteExecutorConfig:
     delivery: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("host", "protocol", "auth", "tier", "python", "delivery"):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, str):  # not shown: it may be a secret
+                raise ConfigError(f"{name}= is text, not of type {type(given).__name__}")
         if isinstance(self.limits, Mapping):
             object.__setattr__(self, "limits", make_limits(self.limits))
+        if not isinstance(self.limits, Limits):
+            raise ConfigError(f"limits={self.limits!r}: give an avlab.Limits or a mapping such as {{'memory': '512M'}}")
         object.__setattr__(self, "pip", tuple(map(str, normal(self.pip))))
         if self.python:
             check_minor(self.python)
@@ -99,7 +105,10 @@ class RemoteExecutorConfig:
             raise ConfigError(
                 f"URL {url!r} is no text: use 'local:', 'docker:', 'grpc://host:port' or 'grpcs://host:port'"
             )
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ConfigError(f"URL {url!r} is none: {error}") from None
         scheme = parts.scheme
         if scheme in ("local", "inproc") and not parts.netloc and not parts.path:
             return cls(protocol=scheme, **fields)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from avlab.core.channel import ChannelClosed, Policy, open_channel
+from avlab.core.errors import ConfigError
 from avlab.core.item import Item
 
 IN_FLIGHT = 2
@@ -19,9 +20,14 @@ class Latest:
 
     depths: how many items of a track are kept (1 where it says nothing), so that a picture never drops a sound. ``dropped`` is called
     with the number of items that were dropped since its last call. An exception of ``items`` is raised after what came before.
+    Raises ConfigError for a depth that is not a positive number.
     """
 
     def __init__(self, items: Iterable[Any], depths: Mapping[str, int], dropped: Callable[[int], None]) -> None:
+        for track, depth in depths.items():
+            if type(depth) is not int or depth < 1:
+                raise ConfigError(f"live={{{track!r}: {depth!r}}}: of a track one item is kept at least")
+
         def kind(item: Any) -> tuple[str, int]:
             track = item.track if isinstance(item, Item) else ""
             return track, depths.get(track, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 
@@ -16,9 +17,10 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
 def parse_size(text: str | int) -> int:
     """Bytes from ``"512M"``, ``"1.5 GiB"`` or a plain number; K, M, G, T are powers of 1024. Raises ConfigError."""
     match = _SIZE.fullmatch(str(text))
-    if not match or isinstance(text, bool):
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else math.inf
+    if isinstance(text, bool) or not math.isfinite(size):
         raise ConfigError(f"size {text!r} is not a number of bytes: write for example '512M' or 536870912")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return int(size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Checked here and again by the executor, for whom they are a stranger's input: no
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from avlab.core.errors import ConfigError
@@ -78,8 +78,8 @@ def normal(requirements: Sequence[str]) -> tuple[Requirement, ...]:
 
     Raises ConfigError for a bad one, for more than MAX_REQUIREMENTS, and where only some have hashes.
     """
-    if isinstance(requirements, str):
-        raise ConfigError(f"pip={requirements!r} is one text: give a list of requirements")
+    if isinstance(requirements, str) or not isinstance(requirements, Collection):
+        raise ConfigError(f"pip={requirements!r} is no list of requirements: give one, such as [\"scipy>=1.14\"]")
     if len(requirements) > MAX_REQUIREMENTS:
         raise ConfigError(f"{len(requirements)} requirements are above the limit of {MAX_REQUIREMENTS}")
     parsed = sorted({parse(each) for each in requirements}, key=str)
