@@ -69,7 +69,7 @@ class PeerExecutor:
                 return
             thread = threading.Thread(target=self._serve, args=(channel,), name="avlab-peer", daemon=True)
             self._threads[thread] = channel
-        thread.start()
+            thread.start()  # before `close` can wait for it
 
     def _serve(self, channel: MessageChannel) -> None:
         method = channel.label.removeprefix(SERVICE)

@@ -8,9 +8,11 @@ import pytest
 
 from avlab.core.errors import LinkClosed
 from avlab.core.message import MAX_ITEM, Credit, ItemMessage
+from avlab.core.wire import decode_batch
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank, HostBank
 from avlab.remote.exchange import Exchange
+from avlab.remote.links.datachannel import ChannelLink
 from avlab.remote.links.local import LocalLink
 from avlab.remote.patience import AWAKE, Patience
 from avlab.remote.shared_memory import HEAD, Memory, Region
@@ -27,6 +29,52 @@ def test_who_sends_over_a_link_that_another_thread_has_closed_gets_link_closed()
         link.send(ItemMessage(2, codec="bytes", buffers=[bytes(60_000)]))
     for each in (ends[1], there, back):
         each.close()
+
+
+def test_a_socket_is_not_closed_under_a_sender() -> None:
+    """Its number may be another file's a moment later, and the rest of a message would go there."""
+    ends, there, back = socket.socketpair(), Region.create(1 << 20), Region.create(1 << 20)
+    link = LocalLink(ends[0], Memory(there, back))
+    closing = threading.Thread(target=link.close)
+    with link._sending:
+        closing.start()
+        assert ends[1].recv(1) == b""
+        assert link.fileno() >= 0
+    closing.join(10)
+    assert link.fileno() < 0
+    for each in (ends[1], there, back):
+        each.close()
+
+
+class Narrow:
+    """A channel that lets one message through at a time, and only when it may."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.sending, self.go_on = threading.Event(), threading.Event()
+
+    def send(self, data: bytes) -> None:
+        if not self.sending.is_set():
+            self.sending.set()
+            assert self.go_on.wait(10)
+        self.sent.append(data)
+
+
+def test_what_one_thread_sends_does_not_overtake_what_another_flushes() -> None:
+    channel = Narrow()
+    link = ChannelLink(channel)
+    link.hold()
+    link.send(ItemMessage(1, codec="json", meta=b"1"))
+    flushing = threading.Thread(target=link.flush)
+    flushing.start()
+    assert channel.sending.wait(10)
+    sending = threading.Thread(target=link.send, args=(ItemMessage(2, codec="json", meta=b"2"),))
+    sending.start()
+    sending.join(0.2)  # it would be through by now
+    channel.go_on.set()
+    for thread in (flushing, sending):
+        thread.join(10)
+    assert [message.input for data in channel.sent for message in decode_batch(data)] == [1, 2]
 
 
 def test_two_sides_that_both_send_much_do_not_wait_for_each_other() -> None:

@@ -6,6 +6,7 @@ What makes such channels (WebRTC elsewhere in avlab, or anything else with these
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -71,20 +72,23 @@ class ChannelLink:
         self._arrived: deque[Message] = deque()
         self._held: list[bytes] = []
         self._holding = False
+        self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
         data = encode_batch([message])
-        self._held.append(data)
-        if not self._holding or len(data) > _SMALL or sum(map(len, self._held)) > _MAX_HELD:
-            self._send_held()
+        with self._sending:
+            self._held.append(data)
+            if not self._holding or len(data) > _SMALL or sum(map(len, self._held)) > _MAX_HELD:
+                self._send_held()
 
     def hold(self) -> None:
         self._holding = True
 
     def flush(self) -> None:
         self._holding = False
-        if self._held:
-            self._send_held()
+        with self._sending:
+            if self._held:
+                self._send_held()
 
     def _send_held(self) -> None:
         held, self._held = self._held, []

@@ -195,6 +195,6 @@ class LocalLink:
 
     def close(self) -> None:
         self.shut_down()
-        self._socket.close()
-        with self._sending:
+        with self._sending:  # the socket's number may be another file's as soon as it is closed
+            self._socket.close()
             self._memory.close()
