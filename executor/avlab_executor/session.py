@@ -252,6 +252,8 @@ class Session:
         except SessionError as error:
             done = self._silent is not None and self._leaving and self._answered >= self._inputs
             self._finish(None if done else refusal(error))
+        except LinkClosed:
+            link.broken_off()
         except AvlabError as error:
             self._finish(Failure(message=f"the worker's messages are malformed: {error}", reason="exit"))
 

@@ -219,13 +219,19 @@ class WorkerLink:
         self._worker.kill_saying(reason, text)
         self._bury()
 
-    def _bury(self) -> None:
+    def broken_off(self) -> None:
+        """An item of the worker never became complete: `recv` then says why it has ended, as it must if it has not."""
+        with self._receiving:
+            if self._end is None and not self._closed:
+                self._bury("it stopped in the middle of an item")
+
+    def _bury(self, suspicion: str = "it has closed its link and did not end by itself") -> None:
         """The worker has ended or is about to: find out why. What it printed last is read now and delivered first."""
         self._end = WorkerDied("the worker is ending")  # reading the rest must not come here again
         self._read_printed()
         end = self._worker.exited(REPORT_SECONDS)
         if end is None:
-            self._worker.kill_saying("exit", "it has closed its link and did not end by itself")
+            self._worker.kill_saying("exit", suspicion)
             end = self._worker.exited(REPORT_SECONDS)
         self._read_printed()  # it may lose its link before it says why
         self._printed.settle()

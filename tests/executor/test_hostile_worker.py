@@ -8,7 +8,9 @@ import struct
 import threading
 
 import pytest
+from avlab_executor import session
 from avlab_executor.exits import Exit, asked_to_die
+from avlab_executor.session import Beginning
 from avlab_executor.worker_link import WorkerLink
 
 import avlab
@@ -16,7 +18,7 @@ from avlab import _pb as pb
 from avlab.core import arriving
 from avlab.core.arriving import Arriving
 from avlab.core.errors import SessionError
-from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Opened, Slot
+from avlab.core.message import Bundle, BundleKind, Credit, End, Failure, ItemMessage, Log, Open, Opened, Slot
 from avlab.core.tree import Values
 from avlab.core.wire import MAX_BUFFERS, decode_batch, encode, encode_batch
 from avlab.remote import caller
@@ -622,6 +624,18 @@ def test_a_worker_that_dies_in_the_middle_of_a_result_is_named(scene) -> None:
     scene.player.start()
     with pytest.raises(SessionError, match="exit code 9"):
         scene.session.call("anything")
+
+
+def test_a_caller_elsewhere_hears_why_a_worker_was_ended_in_the_middle_of_a_result(scene) -> None:
+    beginning = Beginning((log for log in ()), lambda: scene.link)
+    served = session.Session(beginning, Open(Bundle(BundleKind.NODE, "")), "", lambda ended: None)
+    scene.link.send(ItemMessage(1, codec="json", meta=b"1"))
+    Announced(scene, LARGE, 1 << 18).send()
+    scene.worker.kill_saying("oom", "memory limit of 1 GiB reached")
+    scene.worker.die()
+    told = [message for data in served.outputs(served.attach(lambda: None), 0) for message in decode_batch(data)]
+    assert told[-1].reason == "oom"
+    assert "memory limit of 1 GiB reached" in told[-1].message
 
 
 def test_a_worker_that_stops_in_the_middle_of_a_result_is_ended(scene, monkeypatch) -> None:
