@@ -14,6 +14,8 @@ from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessa
 from avlab.core.status import Status
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig, make_limits
+from avlab.remote.interrupts import Lock
+from avlab.remote.limits import Limits
 from avlab.remote.link import Description, Layer, one_item
 from avlab.remote.manifest import cloudpickle_version, python_version
 from avlab_executor.accounts import Account
@@ -24,6 +26,7 @@ from avlab_executor.environments.rooms import Rooms
 from avlab_executor.environments.spec import Environment, wanted
 from avlab_executor.environments.store import Kept, Store
 from avlab_executor.pool import PRELOAD, Pool
+from avlab_executor.process import cannot_start
 from avlab_executor.sandbox import tiers
 from avlab_executor.sandbox.profile import LANDLOCK, NAMESPACES, PROCESS
 from avlab_executor.sandbox.tiers import TierReport
@@ -50,7 +53,7 @@ class Embedded:
         self._pools: dict[str, Pool] = {}
         self._store = Store(environments, self._confining, removed)
         self._rooms = Rooms(self._store, self._room)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._reports: list[TierReport] = []
         self._probing = threading.Lock()
         self._sessions = 0
@@ -131,11 +134,11 @@ class Embedded:
         limits = make_limits(request.limits)
         spec = wanted(request.bundle, self._policy)
         if spec is None:
-            link = WorkerLink(self.pool(request.tier).acquire(limits))
+            link = _worker(self.pool(request.tier), limits)
         else:
             pool, leave = self._rooms.enter(request.tier, spec)
             try:
-                link = WorkerLink(pool.acquire(limits))
+                link = _worker(pool, limits)
             except BaseException:
                 leave()
                 raise
@@ -181,6 +184,17 @@ class Embedded:
         self._rooms.close()
         for pool in pools.values():
             pool.close()
+
+
+def _worker(pool: Pool, limits: Limits) -> WorkerLink:
+    worker = pool.acquire(limits)
+    try:
+        return WorkerLink(worker)
+    except BaseException as error:
+        worker.close()
+        if isinstance(error, OSError):
+            raise cannot_start(error) from None
+        raise
 
 
 def connect(config: RemoteExecutorConfig) -> Embedded:

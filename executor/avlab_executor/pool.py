@@ -16,7 +16,7 @@ from avlab.core.errors import AvlabError
 from avlab.remote.limits import Limits
 from avlab_executor import watch
 from avlab_executor.allowance import effective, for_kernel
-from avlab_executor.process import StillbornError, WorkerProcess
+from avlab_executor.process import StillbornError, WorkerProcess, cannot_start
 from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, GVISOR, NESTED, SCRATCH, Profile
 from avlab_executor.sandbox.tiers import TierReport, landlock_missing
 from avlab_executor.sandbox.visible import Visible
@@ -157,12 +157,12 @@ class Pool:
             worker = self._alive[number] = self._prepare(spawner, number, asked)
         try:
             worker.give_far_ends(lambda descriptors: spawner.order(number, worker.profile, descriptors))
-        except AvlabError as error:
+        except (AvlabError, OSError) as error:
             with self._lock:
                 self._alive.pop(number, None)
             worker.lost(str(error))
             worker.close()
-            raise
+            raise error if isinstance(error, AvlabError) else cannot_start(error) from None
         return worker
 
     def _prepare(self, spawner: Spawner, number: int, asked: Limits) -> WorkerProcess:
@@ -182,7 +182,7 @@ class Pool:
         except FileNotFoundError:  # the keeper has cleared up behind the zygote
             raise spawner.obituary() from None
         except OSError as error:
-            raise AvlabError(f"no worker can be started here: {error}; close sessions or raise the limit") from None
+            raise cannot_start(error) from None
 
     # The pool's own thread: hears the zygote, refills, watches.
 
@@ -238,12 +238,20 @@ class Pool:
             for descriptor in descriptors:
                 os.close(descriptor)
         elif "started" in words:
-            worker.started(descriptors[0])
+            self._started(worker, descriptors)
         elif "failed" in words:
             worker.lost(words["error"])
         else:
             worker.ended(words["status"], words["cpu"], words["memory"])
         return True
+
+    def _started(self, worker: WorkerProcess, descriptors: list[int]) -> None:
+        try:
+            if not descriptors:
+                raise OSError("no descriptor was left to watch it by")
+            worker.started(descriptors[0])
+        except OSError as error:  # it ends with its socket, which its owner closes
+            worker.lost(str(error))
 
     def _patience(self) -> float | None:
         intervals = [watch.interval(worker) for worker in self._at_work()]

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 from avlab.core.errors import AvlabError, TierUnavailable
+from avlab.remote.interrupts import exposed
 from avlab.remote.limits import Limits
 from avlab.remote.shared_memory import Region
 from avlab_executor import guest
@@ -63,9 +64,11 @@ class WorkerProcess:
     def give_far_ends(self, give: Callable[[list[int]], None]) -> None:
         """Hand the worker's descriptors (stdout, stderr, session, inbox, outbox) over: only it keeps them, so its end is seen."""
         # A descriptor that can be written could not be taken back; the mode keeps the worker from opening another one.
-        os.fchmod(self.inbox.fd, 0o400)
-        inbox = os.open(f"/proc/self/fd/{self.inbox.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        theirs = [self._far_stdout, self._far_stderr]
         try:
+            os.fchmod(self.inbox.fd, 0o400)
+            inbox = os.open(f"/proc/self/fd/{self.inbox.fd}", os.O_RDONLY | os.O_CLOEXEC)
+            theirs.append(inbox)
             if self.tier == GVISOR:
                 interrupts, self._interrupts = os.pipe()
                 try:
@@ -75,17 +78,18 @@ class WorkerProcess:
             give([self._far_stdout, self._far_stderr, self._far.fileno(), inbox, self.outbox.fd])
         finally:
             self._far.close()
-            for descriptor in (inbox, self._far_stdout, self._far_stderr):
+            for descriptor in theirs:
                 os.close(descriptor)
 
     # What the pool's thread tells.
 
     def started(self, handle: int) -> None:
-        """The zygote has forked it; ``handle`` is its pidfd."""
+        """The zygote has forked it; ``handle`` is its pidfd, which is this object's from now on. Raises OSError."""
+        with self._lock:
+            self._handle = handle
         with open(f"/proc/self/fdinfo/{handle}") as file:
             fields = dict(line.rstrip().split(":", 1) for line in file)
-        with self._lock:
-            self.pid, self._handle = int(fields["Pid"]), handle
+        self.pid = int(fields["Pid"])
         if self.group is not None:
             try:
                 self.group.add(self.pid)
@@ -123,7 +127,8 @@ class WorkerProcess:
         self.limits = limits
         self.socket.settimeout(_START_SECONDS)
         try:
-            report = handshake.receive(self.socket)
+            with exposed:
+                report = handshake.receive(self.socket)
             if "answers" not in report:
                 raise TierUnavailable(
                     f"a worker of tier {self.tier!r} cannot be locked: {report.get('error', 'it does not say why')}"
@@ -140,7 +145,8 @@ class WorkerProcess:
             regions = self.inbox.size + self.outbox.size
             rlimits = {**rlimits, "as": used + regions + _OWN_ADDRESS_SPACE + (limits.memory or 0)}
             handshake.send(self.socket, dict(rlimits))
-            told = handshake.receive(self.socket)["limits"]
+            with exposed:
+                told = handshake.receive(self.socket)["limits"]
             # Limits of gVisor's kernel are not seen from outside; the worker's own word is still ours.
             verify_limits(self.pid, rlimits, told if self.tier == GVISOR else None)
         except (OSError, EOFError) as error:
@@ -151,7 +157,7 @@ class WorkerProcess:
             raise StillbornError(
                 f"a worker of tier {self.tier!r} did not start: {end.text if end else error}"
             ) from None
-        except AvlabError:
+        except BaseException:
             self.close()
             raise
         if self.tier == GVISOR:
@@ -228,6 +234,11 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def cannot_start(error: OSError) -> AvlabError:
+    """What a caller is told when this process has no room for another worker."""
+    return AvlabError(f"no worker can be started here: {error}; close sessions or raise the limit")
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

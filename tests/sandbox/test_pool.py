@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -113,6 +114,25 @@ def test_fifty_sessions_leave_nothing(pool):
     for _ in range(50):
         pool.acquire().close()
     wait_for(lambda: counts() == before)
+
+
+def test_a_process_that_has_no_descriptors_left_says_so_and_has_workers_again_later() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Pool() as pool:
+        pool.acquire().close()
+        refused = 0
+        for most in range(8, max(map(int, os.listdir("/proc/self/fd"))) + 8):  # so that each of the many is the last one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            try:
+                pool.acquire().close()
+            except AvlabError as error:
+                refused += 1
+                assert "Too many open files" in str(error) or "descriptor" in str(error) or "ended" in str(error)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert refused
+        pool.acquire().close()
+        assert pool._thread.is_alive()
 
 
 def test_closing_is_idempotent_and_ends_everything():
