@@ -90,8 +90,8 @@ class Caller:
             raise
         except AvlabError:
             raise
-        except BaseException:  # an interrupt: nobody can tell how much of the message has left
-            self.fail(SessionClosed("an interrupt cut an item in two: open a new session"))
+        except BaseException as error:  # an interrupt: nobody can tell how much of the message has left
+            self.fail(SessionClosed(f"{type(error).__name__} cut an item in two: open a new session"))
             raise
 
     @contextmanager
@@ -290,8 +290,8 @@ class Caller:
                 self._arrive(message)
             except AvlabError:
                 raise
-            except BaseException:
-                self.fail(SessionClosed("an interrupt came between a result and its receiver: open a new session"))
+            except BaseException as error:
+                self.fail(SessionClosed(f"{type(error).__name__} came between a result and its receiver: open a new session"))
                 raise
         elif isinstance(message, Log):
             self._observer.logged(message)

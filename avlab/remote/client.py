@@ -17,6 +17,7 @@ from avlab.remote import bundle
 from avlab.remote.arguments import dataclasses_of
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore
+from avlab.remote.interrupts import NOTICE, shielded
 from avlab.remote.limits import Limits
 from avlab.remote.link import Connection, Description, Link
 from avlab.remote.restart import RestartingLink
@@ -77,26 +78,32 @@ class Executor:
         classes = {**classes, **{class_name(cls): cls for cls in types}}
         log = on_log or print_log
         self._prepare(request, log)
-        link, opened = self._begin(request, blobs, log)
-        if opened.stateless or opened.restores:
+        session: Session | None = None
+        try:
+            with shielded:  # until the worker has an owner who closes it
+                link, opened = self._begin(request, blobs, log)
+                if opened.stateless or opened.restores:
 
-            def reopen(use: Callable[[Link], None]) -> tuple[Link, Opened]:
-                return self._begin(replace(request, session=new_session_id()), blobs, log, use)
+                    def reopen(use: Callable[[Link], None]) -> tuple[Link, Opened]:
+                        return self._begin(replace(request, session=new_session_id()), blobs, log, use)
 
-            link = RestartingLink(link, opened, reopen, window=WINDOW, patience=self.config.grace)
-        values = Values(classes=classes, pickle=self._connection.argument)
-        session = Session(
-            link,
-            values,
-            opened,
-            name=name,
-            on_log=log,
-            kill=getattr(link, "kill", None),
-            live=self.config.delivery == "live",
-            executor=self,
-        )
-        self._sessions.add(session)
-        return session
+                    link = RestartingLink(link, opened, reopen, window=WINDOW, patience=self.config.grace)
+                session = Session(
+                    link,
+                    Values(classes=classes, pickle=self._connection.argument),
+                    opened,
+                    name=name,
+                    on_log=log,
+                    kill=getattr(link, "kill", None),
+                    live=self.config.delivery == "live",
+                    executor=self,
+                )
+                self._sessions.add(session)
+            return session
+        except BaseException:
+            if session is not None:
+                session.close()
+            raise
 
     def _begin(
         self, request: Open, blobs: Mapping[str, bytes], log: OnLog, use: Callable[[Link], None] = lambda link: None
@@ -105,7 +112,7 @@ class Executor:
         link = self._connection.open(request, blobs)
         use(link)
         try:
-            return link, _opened(link.recv, log)
+            return link, _opened(link, log)
         except BaseException:
             link.close()
             raise
@@ -171,12 +178,13 @@ class Executor:
 
     def close(self) -> None:
         """End all sessions and free the executor (an embedded one goes). Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._forgotten.detach()
-            for session in list(self._sessions):
-                session.close()
-            self._connection.close()
+        with shielded:
+            if not self._closed:
+                self._closed = True
+                self._forgotten.detach()
+                for session in list(self._sessions):
+                    session.close()
+                self._connection.close()
 
     async def aclose(self) -> None:
         """`close` for async code."""
@@ -212,10 +220,12 @@ def print_log(log: Log) -> None:
         stream.flush()
 
 
-def _opened(recv: Callable[[], object], log: OnLog) -> Opened:
+def _opened(link: Link, log: OnLog) -> Opened:
     while True:
         try:
-            message = recv()
+            message = link.recv(NOTICE)
+        except TimeoutError:
+            continue
         except LinkClosed as error:
             raise ConnectError(f"the executor ended the session while it was opened: {error}") from None
         if isinstance(message, Opened):

@@ -251,17 +251,18 @@ class Session:
     def _iterate(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
         with shielded:
             self._ask(exchange, Mode.ITERATE, method, args, kwargs)
-        return _begun(self._outputs(exchange, self._value, lambda: None))
+            return _begun(self._outputs(exchange, self._value, lambda: None))
 
     def _stream(
         self, exchange: Exchange, items: Iterable[Any], live: bool | Mapping[str, int] | None = None
     ) -> Iterator[Any]:
         live = self._live if live is None else live
         latest = None
-        if live:
-            latest = Latest(items, live if isinstance(live, Mapping) else {}, self._meter.drop)
-        feed = Feed(self._caller, self._values, items, exchange, latest)
-        return _begun(self._outputs(exchange, lambda output: self._result(output, feed), feed.pump))
+        with shielded:  # when threads pull and feed there is a consumer, who can leave
+            if live:
+                latest = Latest(items, live if isinstance(live, Mapping) else {}, self._meter.drop)
+            feed = Feed(self._caller, self._values, items, exchange, latest)
+            return _begun(self._outputs(exchange, lambda output: self._result(output, feed), feed.pump))
 
     def _ask(self, exchange: Exchange, mode: Mode, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         packed = bool(kwargs) or len(args) != 1
@@ -335,7 +336,8 @@ class Session:
 
 def close_soon(what: Link | Connection) -> None:
     """For what was dropped without a close. In a thread: the garbage collector may run where any lock is held."""
-    threading.Thread(target=what.close, name="avlab-close", daemon=True).start()
+    with shielded:
+        threading.Thread(target=what.close, name="avlab-close", daemon=True).start()
 
 
 def _begun(results: Iterator[Any]) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avlab.core.errors import AvlabError, TierUnavailable
+from avlab.remote.interrupts import exposed
 from avlab_executor.newborn import Work
 from avlab_executor.sandbox import cgroup, scratch
 from avlab_executor.sandbox.launch import command, environment
@@ -138,7 +139,8 @@ class Spawner:
     def _first_words(self) -> dict[str, Any]:
         self.control.settimeout(_DECISION_SECONDS)
         try:
-            first = self.read()
+            with exposed:
+                first = self.read()
         finally:
             self.control.settimeout(None)
         if first is None:

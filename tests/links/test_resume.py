@@ -20,7 +20,16 @@ from counted import Counted
 from serving import at_work, until
 
 import avlab
-from avlab.core.errors import ConfigError, ConnectError, Denied, LinkClosed, LinkError, SessionLost, WorkerDied
+from avlab.core.errors import (
+    ConfigError,
+    ConnectError,
+    Denied,
+    LinkClosed,
+    LinkError,
+    SessionError,
+    SessionLost,
+    WorkerDied,
+)
 from avlab.core.message import Bundle, BundleKind, Credit, Failure, Log, Message, Open, Opened, Receipt, Resume, Resumed
 from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote.links.grpc import OPTIONS, SERVICE
@@ -462,3 +471,25 @@ def test_an_executor_that_does_not_know_the_session_gets_the_open_again_and_afte
             link.recv(10)
     assert [type(each) for each in heard] == [Open, Resume, Open, Resume, Open]
     link.close()
+
+
+def test_who_uses_an_executor_that_another_thread_closes_hears_it(server) -> None:
+    executor = avlab.connect(f"grpc://127.0.0.1:{server.port}")
+    session = executor.open(Counted())
+    heard: list[BaseException] = []
+
+    def use() -> None:
+        for use in (lambda: session.call("sleep", 60), executor.describe, executor.status):
+            try:
+                use()
+            except SessionError as error:
+                heard.append(error)
+
+    using = threading.Thread(target=use, daemon=True)
+    using.start()
+    assert until(lambda: session.statistics().inputs == 1)
+    executor._connection.close()  # as in `close`, for a session that is not in its list yet
+    using.join(10)
+    assert [str(error).endswith("is closed: connect again") for error in heard] == [True] * 3
+    session.close()
+    executor.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import grpc
 
 from avlab.core.clock import monotonic
-from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError
+from avlab.core.errors import AvlabError, ConfigError, ConnectError, Denied, LinkClosed, LinkError, SessionClosed
+from avlab.core.latch import Latch
 from avlab.core.message import Blob, Buffer, Bundle, BundleKind, ItemMessage, Log, Message, Open
 from avlab.core.scrub import scrubbed
 from avlab.core.status import Status, decode_description, decode_status
@@ -19,6 +21,7 @@ from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_batc
 from avlab.remote import tracing
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import TLS, RemoteExecutorConfig
+from avlab.remote.interrupts import exposed, shielded
 from avlab.remote.link import Description, Layer, Link
 from avlab.remote.links.resuming import Broken, ResumingLink
 from avlab.remote.outbox import MAX_BATCH
@@ -78,6 +81,7 @@ class GrpcConnection:
     def __init__(self, config: RemoteExecutorConfig) -> None:
         self._config, self._url = config, config.url
         self._channel = _open_channel(config)
+        self._closed = False
         self._metadata = (("authorization", f"Bearer {config.auth}"),) if config.auth else ()
         self._about: dict[str, Attribute] = {**tracing.RPC, "server.address": str(config.host), "server.port": config.port}
 
@@ -99,7 +103,8 @@ class GrpcConnection:
         metadata = self._metadata + trace.headers() if trace else self._metadata
 
         def dial(requests: Iterator[bytes], wait: bool) -> GrpcCall:
-            return GrpcCall(method(requests, metadata=metadata, wait_for_ready=wait), self._url)
+            with self._unless_closed():
+                return GrpcCall(method(requests, metadata=metadata, wait_for_ready=wait), self._url)
 
         link = ResumingLink(dial, self._url, request.session, request.grace, self._config.timeout, self._probe, trace)
         link.send(request)
@@ -117,7 +122,18 @@ class GrpcConnection:
         return pickle_argument(value)
 
     def close(self) -> None:
+        self._closed = True
         self._channel.close()
+
+    @contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        """gRPC raises ValueError for calls on a channel that is closed. Raises SessionClosed instead."""
+        try:
+            yield
+        except ValueError:
+            if not self._closed:
+                raise
+            raise SessionClosed(f"the executor {self._url} is closed: connect again") from None
 
     def _probe(self) -> str:
         """Why the executor cannot be reached, as far as a plain connection tells."""
@@ -159,7 +175,9 @@ class GrpcConnection:
         with tracing.tracing(name, "CLIENT", self._about | {"rpc.method": name}) as trace:
             metadata = self._metadata + trace.headers() if trace else self._metadata
             try:
-                reply: bytes = kind(f"/{name}")(request, metadata=metadata, timeout=timeout, wait_for_ready=wait)
+                with shielded, self._unless_closed():  # an interrupt inside of gRPC would leave the channel's lock closed
+                    call = kind(f"/{name}").future(request, metadata=metadata, timeout=timeout, wait_for_ready=wait)
+                    reply = _result(call)
             except grpc.RpcError as error:
                 if trace is not None:
                     trace.note(rpc__response__status_code=error.code().name)
@@ -167,6 +185,20 @@ class GrpcConnection:
             if trace is not None:
                 trace.note(rpc__response__status_code="OK")
         return reply
+
+
+def _result(call: Any) -> bytes:
+    """The reply to a call, which an interrupt cancels."""
+    ended = Latch()
+    call.add_done_callback(lambda _: ended.set())
+    try:
+        with exposed:
+            ended.wait()
+    except BaseException:
+        call.cancel()
+        raise
+    reply: bytes = call.result()
+    return reply
 
 
 def _parts(blobs: Mapping[str, bytes]) -> Iterator[bytes]:

@@ -156,11 +156,16 @@ class ResumingLink:
 
     def _run(self) -> None:
         error: AvlabError | None = None
-        while error is None:
-            try:
-                error = self._read() or self._call_again()
-            except AvlabError as refused:
-                error = refused
+        try:
+            while error is None:
+                try:
+                    error = self._read() or self._call_again()
+                except AvlabError as refused:
+                    error = refused
+        finally:  # whatever it was: nobody shall wait for a thread that has ended
+            self._end(error or LinkError("an internal error of the link to the executor"))
+
+    def _end(self, error: AvlabError) -> None:
         self._call.cancel()
         with self._changed:
             self._error, self._awaited = self._error or error, None
