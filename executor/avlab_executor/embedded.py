@@ -68,7 +68,11 @@ class Embedded:
             self.pool()
 
     def pool(self, tier: str = "") -> Pool:
-        """The pool for a tier ("": the strongest that works here). Raises TierUnavailable."""
+        """The pool for a tier ("": the strongest that works here). Raises TierUnavailable, ConfigError for a name that is no tier."""
+        # What is known to be refused is not tried: that takes seconds, for which everybody else who opens a session waits.
+        tiers.candidates(tier or None, self._minimum)
+        if tier and self._reports:
+            tiers.pick(self._reports, tier, self._minimum)
         with self._lock:
             if self._closed:
                 raise TierUnavailable("the embedded executor is closed: connect again")

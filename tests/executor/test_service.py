@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import av
 import grpc
 import numpy as np
 import psutil
 import pytest
+from avlab_executor.embedded import Embedded
+from avlab_executor.sandbox.tiers import TierReport
 from avlab_executor.server import Server, ServerConfig
 
 import avlab
@@ -168,6 +170,18 @@ def test_plain_processes_are_refused(remote) -> None:
 def test_a_tier_that_does_not_exist_is_named(executor) -> None:
     with pytest.raises((TierUnavailable, ConfigError), match="fortress"):
         executor.open(Far(), tier="fortress")
+
+
+def test_a_tier_that_is_known_to_be_refused_is_not_tried(monkeypatch) -> None:
+    """Trying takes seconds, for which everybody else who opens a session would wait."""
+    with closing(Embedded(warm=0)) as executor:
+        executor.pool()
+        monkeypatch.setattr(executor, "_reports", [TierReport("landlock", False, "not today", ())])
+        monkeypatch.setattr("avlab_executor.embedded.Pool", lambda *_, **__: pytest.fail("it is tried"))
+        with pytest.raises(TierUnavailable, match="not today"):
+            executor.pool("landlock")
+        with pytest.raises(ConfigError, match="fortress"):
+            executor.pool("fortress")
 
 
 # Unary calls.
