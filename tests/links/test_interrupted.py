@@ -2,7 +2,10 @@
 
 import itertools
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from avlab_executor.sandbox import handshake
@@ -66,3 +69,11 @@ def test_an_iteration_that_nobody_gets_is_cancelled(open_session, monkeypatch) -
         with pytest.raises(KeyboardInterrupt):
             session.iterate("endless")
     assert session.call("add", 1) == 2
+
+
+@pytest.mark.parametrize("link", ["local", "grpc"])
+def test_interrupts_at_random_moments(link) -> None:
+    """``python tests/links/interrupts.py`` does it for longer."""
+    script = Path(__file__).with_name("interrupts.py")
+    done = subprocess.run([sys.executable, script, link, "15", "5"], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
