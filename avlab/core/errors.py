@@ -134,7 +134,8 @@ class RemoteError(AvlabError):
     """User code raised in the worker.
 
     Raised as a class that also *is* the builtin type of the original, so ``except ValueError`` works. ``type_name`` is the
-    original's qualified name, ``remote_traceback`` its folded traceback, ``input`` the number of the failing input.
+    original's qualified name, ``remote_traceback`` its folded traceback (a note too, so that a script shows it),
+    ``input`` the number of the failing input.
     """
 
     type_name: str = ""
@@ -167,6 +168,8 @@ def remote_error(
     error.type_name = type_name or builtin
     error.remote_traceback = traceback
     error.input = input
+    if traceback:
+        error.add_note(f"over there:\n{traceback.rstrip()}")
     return error
 
 
@@ -180,7 +183,7 @@ def blame(node: object, item: Any, error: Exception, method: str = "process") ->
     if item is not None and method == "process":
         where += f", item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
     if isinstance(error, AvlabError):
-        if not isinstance(error, NodeError) and not hasattr(error, "__notes__"):
+        if not isinstance(error, NodeError) and not any(note.startswith("in ") for note in getattr(error, "__notes__", ())):
             error.add_note(f"in {where}")
         raise error
     members = error.exceptions if isinstance(error, ExceptionGroup) else ()

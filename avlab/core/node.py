@@ -169,8 +169,9 @@ class Node:
         return join.pipeline([other, self])
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name, None)!r}" for name in parameters(type(self)))
-        return f"{type(self).__qualname__}({values})"
+        values = ((name, getattr(self, name, default), default) for name, (_, default) in parameters(type(self)).items())
+        given = ", ".join(f"{name}={value!r}" for name, value, default in values if value is not default)
+        return f"{type(self).__qualname__}({given})"
 
 
 class join:

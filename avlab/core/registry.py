@@ -47,7 +47,7 @@ def name_of(cls: type) -> str:
         if point.attr == cls.__qualname__ and registered(name) is cls:
             return name
     raise UnknownNode(
-        f"{cls.__qualname__} is not registered{_alike(cls.__name__)}: declare it in the entry-point group avlab.nodes, "
+        f"{cls.__qualname__} is not registered: declare it in the entry-point group avlab.nodes, "
         "or call register_node"
     )
 
@@ -59,7 +59,7 @@ def close_matches(name: str, known: Iterable[Any]) -> list[str]:
 
 def _alike(name: str) -> str:
     close = close_matches(name, registered_nodes())
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(close)}?" if close else "; `avlab nodes` lists those that are"
 
 
 @cache

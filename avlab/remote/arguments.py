@@ -23,7 +23,7 @@ def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except (TypeError, pickle.PicklingError, RecursionError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001  of whatever kind: objects have a say in how they are pickled
         raise CodecError(f"an argument of type {type(value).__qualname__} cannot travel: {error}") from None
     return data, [buffer.raw() for buffer in buffers]
 

@@ -363,7 +363,7 @@ class Caller:
         if self.error is not None:
             # What arrived before the end has been taken since.
             self.error.first_undelivered = self._bank.first_undelivered
-            raise self.error
+            raise self.error.with_traceback(None)  # of those who met it before
 
     def broken_off(self, kill: Callable[[], None]) -> None:
         """An output never became complete. Raises what ended its worker, which is killed if nothing did."""

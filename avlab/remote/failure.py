@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,15 +15,18 @@ from avlab.core.scrub import cut, scrubbed
 
 MAX_NAME = 200
 MAX_TEXT = 1000  # of a member of an exception group
+Hint = Callable[[BaseException], str]
 _OWN = str(Path(errors.__file__).parents[1])
 
 
-def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleType, ...] = ()) -> Failure:
+def describe(
+    error: BaseException, item: Item | None = None, own: tuple[ModuleType, ...] = (), hint: Hint = lambda error: ""
+) -> Failure:
     """The Failure that tells a caller of ``error``, which user code raised (at ``item``, if it was processing one).
 
-    Frames of avlab itself and of the modules ``own`` are left out; texts are bounded (64 KiB).
+    Frames of avlab itself and of the modules ``own`` are left out; texts are bounded (64 KiB). ``hint`` says what to do about an error.
     """
-    told: BaseException = error  # drive names node and item in its message
+    whole = error  # drive names node and item in its message
     if isinstance(error, NodeError) and error.__cause__ is not None:
         error = error.__cause__
     cls = type(error)
@@ -30,13 +34,15 @@ def describe(error: BaseException, item: Item | None = None, own: tuple[ModuleTy
     kind = name.rpartition(".")[2] if isinstance(error, AvlabError) and cls.__module__ == errors.__name__ else ""
     folders = (_OWN, *(str(Path(m.__file__).parent) for m in own if m.__file__))
     text = "".join(_folded(error, folders))
+    if told := hint(error):
+        text += f"({told})\n"
     if item is not None:
         text += f"while processing item {item.seq}" + (f" of track {item.track!r}" if item.track else "")
         text += f" (pts {item.pts})\n" if item.pts is not None else "\n"
     return Failure(
         type=_bounded(name),
         builtin=nearest_builtin(cls),
-        message=_text(told),
+        message=_text(whole),
         traceback=_bounded(text),
         kind=kind,
         members=_members(error, MAX_MEMBERS)[0],

@@ -22,7 +22,7 @@ from avlab.core.message import Credit, End, ItemMessage, Log, Message, Mode, Ope
 from avlab.core.node import consumes, parameters
 from avlab.core.tree import Values
 from avlab.remote.delivery import HostBank
-from avlab.remote.failure import describe
+from avlab.remote.failure import Hint, describe
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,7 +53,7 @@ class Host:
     """Serves one object on one link until the link ends.
 
     values: codecs of this session. own: modules whose frames are left out of tracebacks. settle: called before each
-    output leaves, so that what the code has printed goes first.
+    output leaves, so that what the code has printed goes first. hint: what to do about an error that user code raised, or "".
     """
 
     def __init__(
@@ -66,9 +66,10 @@ class Host:
         clock: Clock = monotonic,
         own: tuple[ModuleType, ...] = (),
         settle: Callable[[], None] = lambda: None,
+        hint: Hint = lambda error: "",
     ) -> None:
         self._link, self._target, self._values = link, target, values
-        self._clock, self._own, self._settle = clock, own, settle
+        self._clock, self._own, self._settle, self._hint = clock, own, settle, hint
         self._session = request.session
         self._bank = HostBank(window=request.window, inputs=INPUTS)
         self._waiting: deque[tuple[ItemMessage, int]] = deque()
@@ -172,6 +173,8 @@ class Host:
             if inspect.iscoroutine(result):
                 result = self._await(result)
             if message.mode is Mode.CALL:
+                if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                    raise CodecError(f"{message.method} makes a generator: session.iterate gives what it yields")
                 self._output(self._encoded(result), last=True)
                 return
             for value in iterate_async(result, self._await) if hasattr(result, "__anext__") else result:
@@ -197,7 +200,10 @@ class Host:
 
     def _encoded(self, value: Any) -> ItemMessage:
         self._in_user_code = False
-        codec, meta, buffers = self._values.encode(value)
+        try:
+            codec, meta, buffers = self._values.encode(value)
+        except CodecError as error:
+            raise CodecError(f"a result cannot leave: {error}") from None
         return ItemMessage(codec=codec, meta=meta, buffers=buffers)
 
     def _output(self, message: ItemMessage, last: bool) -> None:
@@ -229,7 +235,7 @@ class Host:
 
     def _fail(self, error: BaseException) -> None:
         self._in_user_code = False
-        failure = describe(error, self._item, self._own)
+        failure = describe(error, self._item, self._own, self._hint)
         failure.input = self._bank.finished + 1
         self._output(ItemMessage(failure=failure), last=True)
 

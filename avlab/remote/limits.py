@@ -10,6 +10,7 @@ from avlab.core.errors import ConfigError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST = {"seconds": 10**6, "count": 1 << 20, "bytes": 1 << 62}  # further than clocks, kernels and the wire count
+_LEAST_MEMORY = 1 << 20  # less is a forgotten unit
 _COUNTS, _BYTES = ("processes", "open_files"), ("memory", "scratch", "output")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
 
@@ -32,7 +33,8 @@ class Limits:
     session_timeout: wall seconds from open to close. processes: tasks (processes and threads together, as Linux counts
     them); None denies fork and exec but allows threads. open_files: descriptors.
 
-    Raises ConfigError for a value that is not positive, not a number or beyond 10**6 s, 2**20 pieces or 2**62 bytes.
+    Raises ConfigError for a value that is not positive, not a number or beyond 10**6 s, 2**20 pieces or 2**62 bytes, and
+    for a memory below 1 MiB.
     """
 
     memory: int | None = None
@@ -58,6 +60,8 @@ class Limits:
             unit = "count" if field.name in _COUNTS else "bytes" if field.name in _BYTES else "seconds"
             if value > _MOST[unit]:
                 raise ConfigError(f"limit {field.name}={value!r} is beyond {_MOST[unit]}: leave it out to have none")
+            if field.name == "memory" and value < _LEAST_MEMORY:
+                raise ConfigError(f"limit memory={value!r} is less than 1 MiB: without a unit it is bytes, write for example '512M'")
             if field.name in _COUNTS and not isinstance(value, int):
                 raise ConfigError(f"limit {field.name}={value!r} must be a whole number")
 

@@ -38,6 +38,7 @@ class Cell:
         self.filename = shell.compile.cache(self.text, number, raw_code=f"#{line}\n{body}")
         self.home = replace(home, sources={self.filename: self.text})
         self.defined: dict[str, Any] = {}
+        self._adopted = 0
 
     def run(self) -> None:
         """Execute it. What it raises is shown with a traceback that starts in the cell."""
@@ -53,6 +54,8 @@ class Cell:
         finally:
             self.names.pop(HOOK, None)
             self._adopt_the_rest(known)
+        if not self._adopted:
+            raise UsageError("%%remote: this cell defines no class and no function, so all of it has run here, in the notebook")
 
     def _codes(self) -> list[CodeType]:
         """The cell, and its last expression on its own, which is displayed."""
@@ -89,6 +92,7 @@ class Cell:
         """Bind ``name`` to the remote twin of what the cell defined. Raises CannotBeRemote; then the name is not bound."""
         try:
             self.names[name] = proxy = self._remote(name, value)
+            self._adopted += 1
         except CannotBeRemote:
             self.names.pop(name, None)
             raise

@@ -44,6 +44,10 @@ class _Remote(RemoteNode):
     def __init__(self, owner: object, handle: Handle, takes: tuple[type, ...] | None) -> None:
         super().__init__(handle.session, consumes=takes, name=handle.name, owned=False)
         self._owner = owner  # unreferenced objects lose their session
+        self._made = handle.made
+
+    def __repr__(self) -> str:
+        return f"<remote {self._made}>"
 
 
 class _Source:
@@ -52,6 +56,9 @@ class _Source:
     def __init__(self, owner: object, handle: Handle) -> None:
         self._owner, self._handle = owner, handle
         self.name = handle.name
+
+    def __repr__(self) -> str:
+        return f"<remote {self._handle.made}>"
 
     def items(self) -> Iterator[Any]:
         """The values that the object's ``items`` yields."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from os.path import isabs
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -64,13 +66,31 @@ def render(shell: Any, error: BaseException, start: str = "") -> list[str]:
         # From avlab's first frame on, only what the user wrote and avlab called is of interest.
         if n < inside or not files[n].startswith((*own, *_INSTALLED)):
             shown = TracebackType(shown, frames[n].tb_frame, frames[n].tb_lasti, frames[n].tb_lineno)
-    if isinstance(error.__context__, AvlabError):  # how avlab learned of it
-        error.__suppress_context__ = True
     offset = 0 if start else None
-    lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, shown, tb_offset=offset)
+    with _alone(error, (*own, *_INSTALLED)):
+        lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, shown, tb_offset=offset)
     if isinstance(error, RemoteError) and error.remote_traceback:
         lines[-1] = _FILE.sub(lambda found: _place(shell, found[1]), error.remote_traceback.rstrip("\n"))
     return lines
+
+
+@contextlib.contextmanager
+def _alone(error: BaseException, ours: tuple[str, ...]) -> Iterator[None]:
+    """Without the errors behind it if no line of the user's is in them (how avlab learned of it), and without a remote traceback's note."""
+    cause, context, hidden = error.__cause__, error.__context__, error.__suppress_context__
+    notes = getattr(error, "__notes__", None)
+    frames = [frame for each in (cause, context) if each is not None for frame in _frames(each.__traceback__)]
+    files = [frame.tb_frame.f_code.co_filename for frame in frames]
+    if isinstance(context, AvlabError) or all(f.startswith(ours) or not isabs(f) for f in files):  # compiled: no folder
+        error.__cause__, error.__context__ = None, None
+    if isinstance(error, RemoteError) and notes:
+        error.__notes__ = [note for note in notes if error.remote_traceback.rstrip() not in note]
+    try:
+        yield
+    finally:
+        error.__cause__, error.__context__, error.__suppress_context__ = cause, context, hidden
+        if notes is not None:
+            error.__notes__ = notes
 
 
 def _place(shell: Any, filename: str) -> str:

@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,15 @@ class Greedy:
         kept = bytearray(size)
         kept[:: mmap.PAGESIZE] = b"x" * len(kept[:: mmap.PAGESIZE])
         return len(kept)
+
+    def connect(self) -> None:
+        socket.create_connection(("127.0.0.1", 7))
+
+    def read_elsewhere(self) -> None:
+        open("not_sent.csv")  # noqa: SIM115
+
+    def complain(self) -> None:
+        raise OSError("of the user")
 
     def burn(self) -> None:
         while True:
@@ -162,6 +172,7 @@ def test_memory(start) -> None:
         assert caught.value.reason == "oom"
     else:  # what could not be had was not taken: the session goes on
         assert isinstance(caught.value, RemoteError)
+        assert "memory= sets how many bytes" in caught.value.remote_traceback
         assert session.call("allocate", 100 * MIB) == 100 * MIB
 
 
@@ -171,6 +182,22 @@ def test_memory_of_one_session_is_not_anothers(start) -> None:
     with pytest.raises((MemoryError, LimitExceeded)):
         small.call("allocate", 200 * MIB)
     assert large.call("allocate", 200 * MIB) == 200 * MIB
+
+
+def test_a_unit_that_was_forgotten_is_told() -> None:
+    with pytest.raises(ConfigError, match="memory=512 is less than 1 MiB: without a unit it is bytes"):
+        avlab.Limits(memory=512)
+
+
+def test_what_the_sandbox_denies_is_told_with_the_remedy(start) -> None:
+    session = start()
+    for denied, remedy in (("connect", "a worker has no network"), ("read_elsewhere", "name them with --files")):
+        with pytest.raises(OSError) as caught:
+            session.call(denied)
+        assert remedy in caught.value.remote_traceback
+    with pytest.raises(OSError, match="of the user") as caught:
+        session.call("complain")
+    assert "a worker" not in caught.value.remote_traceback
 
 
 # Time.

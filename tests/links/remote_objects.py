@@ -44,6 +44,13 @@ class Custom:
         self.number = number
 
 
+class Unruly:
+    """Raises what pickling does not expect."""
+
+    def __reduce__(self) -> str:
+        raise LookupError("not me")
+
+
 class Callee:
     """Methods to call."""
 

@@ -173,6 +173,12 @@ def test_the_remote_traceback_shows_the_users_lines_and_none_of_ours(open_sessio
 
 def test_what_cannot_be_called_says_so(open_session) -> None:
     session = open_session(Callee())
+    with pytest.raises(avlab.CodecError, match=r"numbers makes a generator: session\.iterate"):
+        session.call("numbers", 3)
+    with pytest.raises(avlab.CodecError, match="a result cannot leave: a value of type"):
+        session.call("custom")
+    with pytest.raises(avlab.CodecError, match="an argument of type Unruly cannot travel: not me"):
+        session.call("same", far.Unruly())
     with pytest.raises(AttributeError, match="nothing"):
         session.call("nothing")
     with pytest.raises(TypeError, match="missing"):

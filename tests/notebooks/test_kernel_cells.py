@@ -125,6 +125,28 @@ def test_an_error_of_the_cell_itself_starts_in_the_cell(kernel):
     assert "run_cell_magic" not in result.traceback
 
 
+def test_a_cell_that_defines_nothing_says_that_it_ran_here(kernel):
+    assert "all of it has run here" in kernel.run("%%remote\nnot_remote = 1").text("stderr")
+    assert kernel.value("not_remote") == "1"
+
+
+def test_how_avlab_learned_of_an_error_is_not_shown(kernel):
+    missing = kernel.run('(avlab.FileSource("missing.mp4") >> avlab.Collect()).run()').traceback
+    assert "no file 'missing.mp4'" in missing
+    assert "FileNotFoundError" not in missing
+    kernel.run('open("broken.mp4", "wb").write(b"nothing" * 1000)', ok=True)
+    broken = kernel.run('(avlab.FileSource("broken.mp4") >> avlab.Collect()).run()').traceback
+    assert "is not a media file that FFmpeg can read" in broken
+    assert "During handling" not in broken
+    assert "direct cause" not in broken
+    users = kernel.run("class Bad:\n    def process(self, x): return {}[x]\navlab.Pipeline([[1], Bad()]).run()").traceback
+    assert "return {}[x]" in users  # the line of the user's own
+
+
+def test_a_pipeline_shows_a_remote_node_as_it_was_made(kernel):
+    assert kernel.value("[1] >> edges >> avlab.Collect()") == f"list >> {kernel.value('edges')} >> Collect()"
+
+
 def test_what_is_no_python_is_shown_where_it_is(kernel):
     result = kernel.run("%%remote\ndef bad(:")
     assert result.error == "SyntaxError"

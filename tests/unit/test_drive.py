@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avlab.core.drive import accepts, close_node, drive, open_node, produced
-from avlab.core.errors import AvlabError, MediaError, NodeError, blame
+from avlab.core.errors import AvlabError, MediaError, NodeError, blame, remote_error
 from avlab.core.item import Item
 from avlab.core.node import Node
 from avlab.core.portal import portal
@@ -139,6 +139,16 @@ def test_avlabs_own_errors_stay_themselves_with_their_cause():
     assert caught.value is original
     assert caught.value.__cause__ is cause
     assert caught.value.__notes__ == ["in Breaking.process, item 5"]
+
+
+def test_a_remote_error_names_the_place_beside_the_traceback_from_over_there():
+    original = remote_error("ValueError", "ValueError", "no", "Traceback (most recent call last):\nValueError: no\n")
+    with pytest.raises(ValueError, match="no") as caught:
+        drive(Breaking(error=original), [Item(2, seq=5)], lambda r, last: None, portal.call)
+    assert caught.value.__notes__ == [
+        "over there:\nTraceback (most recent call last):\nValueError: no",  # what a script shows
+        "in Breaking.process, item 5",
+    ]
 
 
 @pytest.mark.parametrize("method", ["open", "close", "flush"])

@@ -186,7 +186,7 @@ def test_parameters_are_annotated_public_attributes_in_order():
 def test_arguments_by_name_and_position():
     made = Derived(1, third=4.0)
     assert (made.first, made.second, made.third) == (1, "two", 4.0)
-    assert repr(made) == "Derived(first=1, second='two', third=4.0)"
+    assert repr(made) == "Derived(first=1, third=4.0)"  # without what is as the class says
 
 
 @pytest.mark.parametrize(

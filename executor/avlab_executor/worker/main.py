@@ -21,6 +21,7 @@ from avlab.remote.manifest import cloudpickle_version
 from avlab.remote.shared_memory import Memory, Region
 from avlab_executor.newborn import Descriptors
 from avlab_executor.worker import load, output
+from avlab_executor.worker.hints import hint
 
 MAX_BLOBS = 1 << 30
 
@@ -43,12 +44,12 @@ def main(descriptors: Descriptors) -> None:
         target = load.load(request.bundle, blobs, Path.cwd())
         blobs.clear()
         values = Values(unpickle=_unpickle)
-        host = Host(link, target, request, values, own=(avlab_executor,), settle=output.flush)
+        host = Host(link, target, request, values, own=(avlab_executor,), settle=output.flush, hint=hint)
         signal.signal(signal.SIGINT, lambda *_: host.interrupt())
         opened = host.open()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told to the caller as it is
         output.flush()
-        link.send(describe(error, own=(avlab_executor,)))
+        link.send(describe(error, own=(avlab_executor,), hint=hint))
         return
     output.flush()
     link.send(opened)
