@@ -79,6 +79,13 @@ def test_every_picture_comes_out_at_once_and_decodes() -> None:
     assert [number for number, each in enumerate(coded) if each.key] == [0, 7]
 
 
+def test_a_picture_that_is_good_enough_gets_no_further_bits() -> None:
+    encoder = PictureEncoder(0, 2_500_000)
+    coded = [Coded("video", *_encoded(encoder, item, key=False), captured=0) for item in pictures(60, (1280, 720))]
+    assert decoded(coded) == list(range(60))
+    assert sum(len(each.data) for each in coded) * 8 / 2 < 1_250_000  # what is asked for is the most, not the aim
+
+
 def _encoded(encoder: PictureEncoder, item: Item, key: bool) -> tuple[bytes, int, bool]:
     pts = int(item.pts * item.time_base / PICTURE_BASE)
     data, is_key, _ = encoder.encode(item.value, pts, key)

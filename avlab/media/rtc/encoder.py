@@ -22,6 +22,8 @@ BLOCK = 960
 """Samples of one coded block of sound: 20 ms."""
 GROUP = 60
 """Pictures from one key picture to the next, where nobody asks for one earlier."""
+FINEST = 22
+"""The smallest quantizer: a picture that is as good as that (some 50 dB) gets no further bits, packets and time."""
 LARGEST = 1920, 1080
 """Pictures are scaled down to fit into this: what every browser decodes in time."""
 
@@ -82,7 +84,8 @@ class PictureEncoder:
         context.bit_rate, context.gop_size, context.profile = self.bit_rate, GROUP, "Baseline"
         # One thread makes one slice: several slices cost more in packets and decoding than threads win at these sizes.
         buffer = {"maxrate": str(self.bit_rate * 3 // 2), "bufsize": str(self.bit_rate // 2)}
-        context.options = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", **buffer}
+        plain = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "qmin": str(FINEST)}
+        context.options = {**plain, **buffer}
         self._context = context
 
 

@@ -153,8 +153,9 @@ class _Painter:
         self._width, self._height = width, height
         half = (width + 1) // 2, (height + 1) // 2
         x, y = np.arange(2 * width), np.arange(height)
-        ramp = np.abs((x * 255 // width) % 510 - 255)
-        self._luma = np.clip((ramp[None, :] + (y * 96 // height)[:, None]) // 2 + 40, _BLACK, _WHITE).astype(np.uint8)
+        ramp = np.abs((x * 255 // width) % 510 - 255).astype(np.uint16)
+        slope: Any = (y * 96 // height).astype(np.uint16)
+        self._luma = (np.add.outer(slope, ramp) // 2 + 40).astype(np.uint8)  # 40 to 215
         u = (128 + 80 * np.sin(np.arange(half[0]) * 6.283 / half[0])).astype(np.uint8)
         v = (128 + 80 * np.cos(np.arange(half[1]) * 6.283 / half[1])).astype(np.uint8)
         self._chroma = np.broadcast_to(u, half[::-1]), np.broadcast_to(v[:, None], half[::-1])
