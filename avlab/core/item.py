@@ -38,7 +38,7 @@ class Item:
     @property
     def time(self) -> float | None:
         """Presentation time in seconds, or None."""
-        return None if self.pts is None else float(self.pts * self.time_base)
+        return None if self.pts is None else self.pts * self.time_base.numerator / self.time_base.denominator
 
 
 def as_item(value: Any) -> Item:

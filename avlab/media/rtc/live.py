@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from avlab.media.rtc.view_results import Results
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sinks.values import as_frame
 
+_SECOND = 1_000_000_000  # nanoseconds
 _LEAD = 0.1  # seconds that items may be early before they wait for their time
 _GRACE = 3.0  # seconds after the display in which the first view may come
 
@@ -195,7 +195,7 @@ class _Pacer:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._cancelled = threading.Event()
-        self._origin: Fraction | None = None
+        self._origin: int | None = None
 
     def reset(self) -> None:
         self._cancelled.clear()
@@ -207,8 +207,8 @@ class _Pacer:
     def wait(self, item: Item) -> None:
         if item.pts is None:
             return
-        time, now = item.pts * Fraction(item.time_base), Fraction(self._clock(), 1_000_000_000)
-        early = float("inf") if self._origin is None else float(time - (now - self._origin))
+        time, now = item.pts * item.time_base.numerator * _SECOND // item.time_base.denominator, self._clock()
+        early = float("inf") if self._origin is None else (time - (now - self._origin)) / _SECOND
         if not -_GRACE < early < 60:  # the first one, a jump, or after a stall: begin anew
             self._origin = now - time
             return

@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import av
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.item import Item
-from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded
+from avlab.media.rtc.encoder import Coded
 from avlab.media.rtc.view_encoding import PictureEncoding, SoundEncoding, captured
-from avlab.media.rtc.view_time import StreamTime
+from avlab.media.rtc.view_time import PICTURE_TICKS, SOUND_TICKS, StreamTime
 
 RUNGS = 3
 """Qualities: the source's size, half and a quarter of it in each direction."""
@@ -127,11 +126,11 @@ class Outgoing:
                 return [self._sound] if self._sound is not None and names else []
             return [lane for name, lane in self._lanes.items() if name in names]
 
-    def _coded(self, item: Item, kind: str, time: Fraction) -> None:
-        base = SOUND_BASE if kind == "audio" else PICTURE_BASE
+    def _coded(self, item: Item, kind: str, time: int) -> None:
+        ticks = SOUND_TICKS if kind == "audio" else PICTURE_TICKS
         key = kind == "audio" or bool(item.value.is_keyframe)
         self.give(
-            Coded(kind, bytes(item.value), int(time / base), key, captured(item, self.clock), own=item.time), None
+            Coded(kind, bytes(item.value), time // ticks, key, captured(item, self.clock), own=item.time), None
         )
 
     @property
@@ -144,8 +143,8 @@ class Outgoing:
         """The newest picture."""
         return self._last
 
-    def time_of(self, item: Item) -> Fraction | None:
-        """The item's time on the stream's own timeline, in seconds, or None while it has none."""
+    def time_of(self, item: Item) -> int | None:
+        """The item's time on the stream's own timeline, in `TICKS`, or None while it has none."""
         return self._time.look_up(item)
 
     def restart(self) -> None:

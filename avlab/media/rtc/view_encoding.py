@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from fractions import Fraction
 from typing import Protocol
 
 from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
 from avlab.core.clock import Clock
 from avlab.core.errors import AvlabError
 from avlab.core.item import Item
-from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded, PictureEncoder, SoundEncoder, StillEncoder
+from avlab.media.rtc.encoder import Coded, PictureEncoder, SoundEncoder, StillEncoder
+from avlab.media.rtc.view_time import PICTURE_TICKS, SOUND_TICKS
 
 
 class Hub(Protocol):
@@ -33,7 +33,7 @@ class PictureEncoding:
     def __init__(self, hub: Hub, name: str) -> None:
         self._hub, self._name = hub, name
         self.key = False
-        receiver: Receiver[tuple[Item, Fraction]]
+        receiver: Receiver[tuple[Item, int]]
         self._sender, receiver = open_channel(1, Policy.LATEST)
         work = self._stills if name.startswith("jpeg") else self._pictures
         self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
@@ -44,7 +44,7 @@ class PictureEncoding:
         """What it could not keep up with."""
         return int(self._sender.statistics().dropped)
 
-    def send(self, item: Item, time: Fraction) -> None:
+    def send(self, item: Item, time: int) -> None:
         """One more picture with its time on the stream's timeline; never blocks."""
         try:
             self._sender.send((item, time))
@@ -58,7 +58,7 @@ class PictureEncoding:
         if threading.current_thread() is not self._thread:
             self._thread.join(1.0)
 
-    def _pictures(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+    def _pictures(self, receiver: Receiver[tuple[Item, int]]) -> None:
         hub, rung = self._hub, int(self._name[-1])
         encoder = PictureEncoder(rung, hub.rate(rung))
         for item, time in receiver:
@@ -69,7 +69,7 @@ class PictureEncoding:
             if not 0.75 < rate / encoder.bit_rate < 1.5:
                 encoder = PictureEncoder(rung, rate)
             key, self.key = self.key, False
-            pts = int(time / PICTURE_BASE)
+            pts = time // PICTURE_TICKS
             try:
                 data, is_key, size = encoder.encode(item.value, pts, key)
             except (AvlabError, ValueError) as error:
@@ -77,7 +77,7 @@ class PictureEncoding:
                 continue
             hub.give(Coded("video", data, pts, is_key, captured(item, hub.clock), size, item.time), self._name)
 
-    def _stills(self, receiver: Receiver[tuple[Item, Fraction]]) -> None:
+    def _stills(self, receiver: Receiver[tuple[Item, int]]) -> None:
         hub, encoder = self._hub, StillEncoder(int(self._name[-1]))
         for item, time in receiver:
             if not hub.ready(self._name):
@@ -88,7 +88,7 @@ class PictureEncoding:
             except (AvlabError, ValueError) as error:
                 _note(hub, error)
                 continue
-            pts, since = int(time / PICTURE_BASE), captured(item, hub.clock)
+            pts, since = time // PICTURE_TICKS, captured(item, hub.clock)
             hub.give(Coded("video", data, pts, True, since, size, item.time, "jpeg"), self._name)
 
 
@@ -98,12 +98,12 @@ class SoundEncoding:
     def __init__(self, hub: Hub) -> None:
         self._hub, self._encoder, self._lock = hub, SoundEncoder(), threading.Lock()
 
-    def send(self, item: Item, time: Fraction) -> None:
+    def send(self, item: Item, time: int) -> None:
         """One more block of sound with its time on the stream's timeline."""
         hub = self._hub
         with self._lock:
             try:
-                for data, pts in self._encoder.encode(item.value, int(time / SOUND_BASE)):
+                for data, pts in self._encoder.encode(item.value, time // SOUND_TICKS):
                     since = captured(item, hub.clock)
                     hub.give(Coded("audio", data, pts, True, since, own=item.time, form="opus"), None)
             except (AvlabError, ValueError) as error:

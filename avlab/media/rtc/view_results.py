@@ -6,14 +6,13 @@ import dataclasses
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from numbers import Real
 from typing import Any, TypeGuard
 
 from avlab.core.item import Item
-from avlab.media.rtc.encoder import PICTURE_BASE
 from avlab.media.rtc.view_masks import is_mask, painted
 from avlab.media.rtc.view_messages import Send
+from avlab.media.rtc.view_time import PICTURE_TICKS
 
 MOST_BOXES = 100
 LONGEST = 500  # characters of one text
@@ -29,7 +28,7 @@ class Results:
     several are a mapping of names to them or a list, and they become bars.
     """
 
-    def __init__(self, send: Send, time_of: Callable[[Item], Fraction | None]) -> None:
+    def __init__(self, send: Send, time_of: Callable[[Item], int | None]) -> None:
         self._send, self._time_of, self._lock = send, time_of, threading.Lock()
         self.count = 0
         self.wanted = False
@@ -41,7 +40,7 @@ class Results:
             self.count += 1
         if self.wanted:
             time = self._time_of(item)
-            pts = None if time is None else int(time / PICTURE_BASE)
+            pts = None if time is None else time // PICTURE_TICKS
             parts = drawn(item.value)
             masks = parts.pop("masks", None)
             image = [painted(masks)] if masks else []

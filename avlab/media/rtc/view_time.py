@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from fractions import Fraction
 
 from avlab.core.clock import Clock
 from avlab.core.item import Item
 
-_JUMP = 5  # seconds that times may jump ahead before the timeline counts as a new one
-_BACK = 1  # seconds that times may lie back before the same
+TICKS = 720_000
+"""Per second of the timeline: whole ones in a tick of pictures (1/90000 s) and of sound (1/48000 s)."""
+PICTURE_TICKS, SOUND_TICKS = TICKS // 90_000, TICKS // 48_000
+_MOMENT = TICKS // 1000
+_JUMP = 5 * TICKS  # that times may jump ahead before the timeline counts as a new one
+_BACK = TICKS  # that times may lie back before the same
 
 
 class StreamTime:
@@ -18,43 +21,49 @@ class StreamTime:
     def __init__(self, clock: Clock) -> None:
         self._clock, self._began = clock, clock()
         self._lock = threading.Lock()
-        self._offset: Fraction | None = None
-        self._last: dict[str, Fraction] = {}
+        self._offset: int | None = None
+        self._last: dict[str, int] = {}
 
     def restart(self) -> None:
         with self._lock:
             self._offset = None
 
-    def place(self, kind: str, item: Item) -> Fraction | None:
-        """The item's time in seconds, or None for one that comes too late."""
-        now = Fraction(self._clock() - self._began, 1_000_000_000)
-        own = None if item.pts is None else item.pts * Fraction(item.time_base)
+    def place(self, kind: str, item: Item) -> int | None:
+        """The item's time in ticks, or None for one that comes too late."""
+        now, own = self._now(), _ticks(item)
         with self._lock:
-            last = self._last.get(kind, Fraction(-1))
-            newest = max(self._last.values(), default=Fraction(0))
+            last = self._last.get(kind, -TICKS)
+            newest = max(self._last.values(), default=0)
             if own is None:
-                time = max(now, last + Fraction(1, 1000))
+                time = max(now, last + _MOMENT)
             else:
                 time = own + (self._offset or 0)
                 if self._offset is None or time < last - _BACK or time > max(newest, now) + _JUMP:
-                    self._offset = max(now, newest) + Fraction(1, 1000) - own
+                    self._offset = max(now, newest) + _MOMENT - own
                     time = own + self._offset
             if time <= last or time < 0:
                 return None
             self._last[kind] = time
             return time
 
-    def look_up(self, item: Item) -> Fraction | None:
+    def look_up(self, item: Item) -> int | None:
         """Where a time lies, without placing anything."""
         with self._lock:
-            if item.pts is None or self._offset is None:
-                return None
-            return item.pts * Fraction(item.time_base) + self._offset
+            own = _ticks(item)
+            return None if own is None or self._offset is None else own + self._offset
 
-    def again(self) -> Fraction | None:
+    def again(self) -> int | None:
         """A time for showing the newest picture once more."""
         with self._lock:
             if "video" not in self._last:
-                self._last["video"] = Fraction(self._clock() - self._began, 1_000_000_000)
-            self._last["video"] += Fraction(1, 90_000)
+                self._last["video"] = self._now()
+            self._last["video"] += PICTURE_TICKS
             return self._last["video"]
+
+    def _now(self) -> int:
+        return (self._clock() - self._began) * TICKS // 1_000_000_000
+
+
+def _ticks(item: Item) -> int | None:
+    # With whole numbers: a fraction for each step would be a third of the work that a picture makes here.
+    return None if item.pts is None else item.pts * item.time_base.numerator * TICKS // item.time_base.denominator

@@ -23,6 +23,8 @@ BITS = 20
 _SQUARES = BITS + 4  # white, black, the number from its highest bit, two bits of the sum of its ones
 _BLACK, _WHITE = 16, 235
 _BEEP = Fraction(1, 10)
+_SAMPLE = Fraction(1, RATE)
+_SECOND = 1_000_000_000  # nanoseconds
 
 
 class TestSource(Node):
@@ -78,23 +80,24 @@ class TestSource(Node):
         width, height = self._size()
         painter = _Painter(width, height)
         sound = _second_of_sound() if self.audio else b""
-        step, block = 1 / rate, Fraction(BLOCK, RATE)
+        step = 1 / rate
+        picture_time, block_time = step.numerator * _SECOND, BLOCK * _SECOND // RATE
         pictures = None if self.duration is None else self._count(rate)
-        blocks = 0 if not self.audio else None if self.duration is None else self._count(1 / block)
+        blocks = 0 if not self.audio else None if self.duration is None else self._count(Fraction(RATE, BLOCK))
         start = self._clock()
         p = b = 0
         while p != pictures or b != blocks:
-            picture_next = b == blocks or (p != pictures and p * step <= b * block)
-            due = p * step if picture_next else b * block
+            picture_due, block_due = p * picture_time // step.denominator, b * block_time
+            picture_next = b == blocks or (p != pictures and picture_due <= block_due)
             if self.realtime:
-                wait = int(due * 1_000_000_000) - (self._clock() - start)
+                wait = (picture_due if picture_next else block_due) - (self._clock() - start)
                 if wait > 0 and self._closed.wait(wait / 1e9):
                     return
             if picture_next:
                 yield Item(painter.picture(p, step), p, step, "video", p)
                 p += 1
             else:
-                yield Item(_sound_frame(sound, b), b * BLOCK, Fraction(1, RATE), "audio", b)
+                yield Item(_sound_frame(sound, b), b * BLOCK, _SAMPLE, "audio", b)
                 b += 1
 
     def _count(self, rate: Fraction) -> int:
@@ -193,5 +196,5 @@ def _sound_frame(sound: Any, number: int) -> Any:
     frame = av.AudioFrame("s16", "stereo", BLOCK)
     begin = number % (RATE // BLOCK) * BLOCK * 4
     frame.planes[0].update(sound[begin : begin + BLOCK * 4])
-    frame.sample_rate, frame.pts, frame.time_base = RATE, number * BLOCK, Fraction(1, RATE)
+    frame.sample_rate, frame.pts, frame.time_base = RATE, number * BLOCK, _SAMPLE
     return frame
