@@ -1,7 +1,7 @@
 // Reads back what a measured view shows and plays. It stands before view.js in one module; what was read goes to the kernel's
 // side, which painted it and reckons there.
 
-const SETTLE = 1000; // ms after which a path that has just been taken is measured
+const SETTLE = 2000; // ms after which a path that has just been taken, and a sound that is heard from now on, are measured
 const STRAGGLE = 1000; // ms after the end in which late pictures still count
 const PINGS = 40;
 const SQUARES = 24; // of TestSource: white, black, twenty bits, two bits of the sum of its ones

@@ -2,15 +2,14 @@
 
 const PATIENCE = 4000; // ms in which the direct path must stand
 const HELD = 400; // ms by which pictures or sound are held back at most for the sake of the other
-// ms by which sound may be before and after its picture; with low latency only once somebody hears it. Viewers notice more (BT.1359).
-const APART = { "lips": [0, 0], "low-latency": [10, 25] };
+const SHIFT = 0.1; // ms per ms: so slowly does a browser change a delay that it is asked for
 
 class Direct {
   constructor(view, welcome, shown, failed) {
     this.view = view;
     this.shown = shown;
     this.failed = failed;
-    this.last = this.held = 0;
+    this.last = this.held = this.applied = this.reckoned = 0;
     this.sync = welcome.sync;
     this.connection = new RTCPeerConnection({ iceServers: welcome.ice });
     this.stream = new MediaStream();
@@ -91,19 +90,16 @@ class Direct {
     return this.late ?? 0;
   }
 
-  // Holds the earlier of picture and sound back. The browser's own way to do that keeps a stall's delay for half a minute.
+  // Holds the earlier of picture and sound back; with low latency only once somebody hears it. The browser's own way to do that
+  // keeps a stall's delay for half a minute.
   align(skew) {
-    if (this.sync !== "lips" && !this.view.hears()) {
-      if (this.held) this.hold(0);
-      this.apart = undefined;
-      return;
-    }
-    const first = this.apart === undefined;
-    this.apart = first ? skew : this.apart * 0.7 + skew * 0.3;
-    const [early, late] = APART[this.sync];
-    const natural = this.apart - this.held; // as it would be if nothing were held back
-    const wanted = Math.max(-late, Math.min(early, natural)) - natural;
-    this.hold(this.held + (wanted - this.held) * (first ? 1 : 0.25));
+    const now = performance.now();
+    const most = (now - this.reckoned) * SHIFT;
+    this.applied += Math.max(-most, Math.min(most, this.held - this.applied));
+    const natural = skew - this.applied; // as it would be if nothing were held back
+    this.natural = this.reckoned ? this.natural * 0.7 + natural * 0.3 : natural;
+    this.reckoned = now;
+    this.hold(this.sync === "lips" || this.view.hears() ? -this.natural : 0);
   }
 
   // Milliseconds by which pictures are held back; below zero: by which sound is.
