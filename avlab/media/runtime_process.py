@@ -97,6 +97,11 @@ class Child:
             self._process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
         self.wire = Wire(mine)
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def close(self, timeout: float = 2.0) -> None:
         """End it, after so many seconds by force. Idempotent."""
         self.wire.close()
@@ -105,3 +110,36 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+class Spare:
+    """One child of ``module`` that is started ahead: most of a start is an interpreter and its imports. Any thread."""
+
+    def __init__(self, module: str) -> None:
+        self._module, self._lock = module, threading.Lock()
+        self.child: Child | None = None
+        """The one that is ready."""
+
+    def prepare(self) -> None:
+        """Start one, unless there is one. It is sent ``ahead`` at once."""
+        with self._lock:
+            if self.child is None:
+                self.child = Child(self._module)
+                self.child.wire.send({"type": "ahead"})
+
+    def take(self) -> Child:
+        """The one that is ready, or a new one."""
+        with self._lock:
+            child, self.child = self.child, None
+        if child is not None and child.running:
+            return child
+        if child is not None:
+            child.close()
+        return Child(self._module)
+
+    def close(self) -> None:
+        """End the one that is ready. Idempotent."""
+        with self._lock:
+            child, self.child = self.child, None
+        if child is not None:
+            child.close()

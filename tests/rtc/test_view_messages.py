@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from avlab_kernel.live.process import ProcessRun
+from avlab_kernel.live.process import ProcessRun, spare
 
 import avlab
 from avlab.core.item import Item
@@ -289,6 +290,36 @@ def test_a_pipeline_runs_in_a_process_of_its_own(side: Side) -> None:
         assert repr(run) == "Preview(320×180)"
         run.stop()
     assert not run.running
+
+
+def test_a_cell_that_is_run_again_finds_its_process_ready(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (TestSource(size=SIZE, rate=10, duration=1) >> avlab.FileSink(str(tmp_path / "a.mp4"))).run()
+    source = avlab.Pipeline([TestSource(size=SIZE, realtime=True)]).to_spec()
+    try:
+        with ProcessRun(source, {}, side) as run:
+            assert spare.child is None  # it would take time from the first picture
+            run.receive({"type": "hello", "view": "a", "h264": True, "width": 300})
+            run.receive({"type": "figures", "view": "a"})
+            run.stop(20)
+        ahead = spare.child
+        assert ahead is not None and ahead.running
+        monkeypatch.chdir(tmp_path)  # after it has begun
+        with ProcessRun(avlab.Pipeline([avlab.FileSource("a.mp4")]).to_spec(), {"pace": False}, side) as run:
+            assert run.wait(20)["live"]["video"] == 10
+            assert spare.child is None and ahead.running
+        assert not ahead.running
+    finally:
+        spare.close()
+
+
+def test_a_process_that_has_ended_ahead_is_replaced(side: Side) -> None:
+    spare.prepare()
+    assert spare.child is not None
+    spare.child.close()
+    with ProcessRun(avlab.Pipeline([TestSource(size=SIZE, duration=1)]).to_spec(), {"pace": False}, side) as run:
+        assert run.wait(20)["live"]["video"] == 30
 
 
 def test_an_error_of_the_process_is_told(side: Side) -> None:

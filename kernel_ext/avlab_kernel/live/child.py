@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import importlib
+import os
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from avlab.core.errors import AvlabError, LinkClosed
@@ -89,7 +92,17 @@ def main() -> None:
     """Serve the wire whose file descriptor is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stop button is the kernel's business
     wire = Wire(socket.socket(fileno=int(sys.argv[1])))
-    message, _ = wire.receive()
+    try:
+        message, _ = wire.receive()
+        if message["type"] == "ahead":  # there is time for what a first connection needs
+            with suppress(ImportError):  # without WebRTC there are messages
+                importlib.import_module("avlab.media.rtc.view_direct")
+            message, _ = wire.receive()
+    except LinkClosed:  # it was not needed
+        return
+    os.environ.clear()
+    os.environ.update(message["environment"])
+    os.chdir(message["folder"])
     try:
         child = Child(wire, message["spec"], message["options"])
     except AvlabError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -10,12 +11,13 @@ from typing import Any
 
 from avlab.core.errors import AvlabError, LinkClosed, PipelineError, TimedOut
 from avlab.core.latch import Latch
-from avlab.media.runtime_process import Child
+from avlab.media.runtime_process import Spare
 
 from .widget import LiveView
 
 _START, _STOP, _FIRST, _ANSWER = 30.0, 3.0, 0.5, 5.0  # seconds
-_CHILD = "avlab_kernel.live.child"
+spare = Spare("avlab_kernel.live.child")
+"""Ready for the next run, once a view tells figures: a cell that is run again starts at once."""
 
 
 class ProcessRun:
@@ -31,7 +33,7 @@ class ProcessRun:
         options: Mapping[str, Any],
         deliver: Callable[[dict[str, Any], list[bytes]], None] | None = None,
     ) -> None:
-        self._child = Child(_CHILD)  # it starts while this side makes its widget
+        self._child = spare.take()  # a new one starts while this side makes its widget
         self._deliver, self._widget = deliver, None if deliver else LiveView(lambda message, _: self.receive(message))
         self._started, self._first, self._finished = Latch(), Latch(), Latch()
         self._answers: dict[int, tuple[Latch, dict[str, Any]]] = {}
@@ -40,7 +42,8 @@ class ProcessRun:
         self._last: dict[str, Any] = {}
         self._reader = threading.Thread(target=self._read, name="avlab:child", daemon=True)
         self._reader.start()
-        self._child.wire.send({"type": "start", "spec": dict(spec), "options": dict(options)})
+        place = {"folder": os.getcwd(), "environment": dict(os.environ)}  # both may have changed since the child began
+        self._child.wire.send({"type": "start", "spec": dict(spec), "options": dict(options), **place})
         try:
             if not self._started.wait(_START):
                 raise TimedOut(f"the media process has not started within {_START:g} s")
@@ -89,6 +92,8 @@ class ProcessRun:
     def receive(self, message: Mapping[str, Any]) -> None:
         """A message of a browser's side."""
         self._child.wire.send({"type": "view", "message": dict(message)})
+        if message.get("type") == "figures" and self.running:  # its view has settled: now another process may take its time to start
+            spare.prepare()
 
     @property
     def running(self) -> bool:
