@@ -45,7 +45,7 @@ window.createImageBitmap = (blob, ...rest) => {
 # What getStats() says of the newest connection: the types of the selected pair's candidates, how the relay is reached, what came.
 GOT = """async () => {
   const connection = window.kept.at(-1);
-  const nothing = { state: 'none', local: '', remote: '', relay: '', bytes: 0, video: 0, pictures: 0, sound: 0, ...window.decoded };
+  const nothing = { state: 'none', local: '', remote: '', relay: '', bytes: 0, video: 0, came: 0, pictures: 0, sound: 0, ...window.decoded };
   if (!connection) return nothing;
   const reports = await connection.getStats();
   const all = [...reports.values()];
@@ -55,7 +55,7 @@ GOT = """async () => {
   return {
     ...nothing, state: connection.connectionState, local: local.candidateType ?? '', remote: remote.candidateType ?? '',
     relay: local.relayProtocol ?? '', bytes: pair.bytesReceived ?? 0, video: inbound('video').bytesReceived ?? 0,
-    pictures: inbound('video').framesDecoded ?? 0, sound: inbound('audio').packetsReceived ?? 0,
+    came: inbound('video').framesReceived ?? 0, pictures: inbound('video').framesDecoded ?? 0, sound: inbound('audio').packetsReceived ?? 0,
   };
 }"""
 

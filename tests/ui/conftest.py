@@ -49,6 +49,13 @@ EXECUTE = """async (code) => {
   await future.done;
   return out;
 }"""
+# What the live view of `run` has counted, in this process or in its own.
+COUNTS = """
+import json
+counts = run.statistics()
+counts = counts["live"] if isinstance(counts, dict) else run.preview().statistics()
+print(json.dumps(counts))
+"""
 OUTPUTS = "(index) => window.jupyterapp.shell.currentWidget.content.widgets[index].model.outputs.toJSON()"
 # Notes when a view has asked for pictures and when it has shown the first: milliseconds since the page began to load.
 MARKS = """
@@ -115,6 +122,22 @@ class Notebook:
         first, began = self.frames(), time.monotonic()
         self.page.wait_for_timeout(seconds * 1000)
         return (self.frames() - first) / (time.monotonic() - began)
+
+    def counts(self) -> dict[str, Any]:
+        """What the live view of the kernel's `run` has counted."""
+        return dict(json.loads(self.execute(COUNTS)))
+
+    def kept(self, cell: int) -> tuple[int, int]:
+        """Run a cell: how many pictures the source makes meanwhile, and how many of them reach the browser."""
+        made, came = self._made_and_came()
+        self.run(cell)
+        after, arrived = self._made_and_came()
+        return after - made, arrived - came
+
+    def _made_and_came(self) -> tuple[int, int]:
+        made = int(self.counts()["video"])
+        got = self.got()
+        return made, int(got["came"] or got["h264"] + got["jpeg"])
 
     @contextmanager
     def dark(self) -> Iterator[None]:

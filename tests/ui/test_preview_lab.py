@@ -15,7 +15,7 @@ from pages import NUMBER
 
 LIVE = "import avlab\nrun = (avlab.TestSource(realtime=True) >> avlab.Preview()).start()\nrun"
 SLEEP = "import time\ntime.sleep(4)"
-BUSY = "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass"
+BUSY = "import time\nend = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
 VIEW = "import json\nprint(json.dumps(run.preview().statistics()['views'][-1]))"
 PROCESS = "import avlab\nrun = avlab.Pipeline([avlab.TestSource(realtime=True)]).preview(runtime='process')\nrun"
 NO_WEBRTC = "delete window.RTCPeerConnection"
@@ -43,28 +43,25 @@ def test_it_moves_directly_and_a_sleeping_or_busy_cell_does_not_freeze_it(notebo
     got = notebook.got()
     assert got["state"] == "connected" and {got["local"], got["remote"]} <= {"host", "prflx"}, got
     assert got["bytes"] > got["video"] > 0 and got["pictures"] > 15 and got["sound"] > 15, got
-    rates = []
-    for cell in (1, 2):
-        notebook.start(cell)
-        notebook.page.wait_for_timeout(200)
-        rates.append(notebook.rate(3))
-        notebook.page.wait_for_function("(index) => window.ran[index]", arg=cell)
-    # The busy cell also takes one of perhaps two cores from the browser; without turns taken more often a third would be left.
-    assert rates[0] > ENOUGH and rates[1] > rates[0] / 2, rates
+    notebook.start(1)
+    notebook.page.wait_for_timeout(200)
+    assert notebook.rate(3) > ENOUGH
+    notebook.page.wait_for_function("(index) => window.ran[index]", arg=1)
+    made, came = notebook.kept(2)  # without turns taken more often a third would be left
+    print(f"{came} of {made} pictures came in 10 busy seconds")
+    assert made > 285 and came >= made * 0.8
     assert not [line for line in notebook.console if line.startswith("pageerror")]
 
 
 def test_in_a_process_of_its_own_a_busy_cell_takes_nothing_from_it(notebook: Any) -> None:
-    notebook.open("process.ipynb", [PROCESS, BUSY.replace("+ 4", "+ 10")])
+    notebook.open("process.ipynb", [PROCESS, BUSY])
     (output,) = notebook.run(0)
     assert output["data"]["text/plain"] == "Preview(1280×720)"
     notebook.wait_for_path("direct")
     moves(notebook)
-    idle = notebook.rate(4)
-    notebook.start(1)
-    notebook.page.wait_for_timeout(300)
-    assert notebook.rate(9) > idle * 0.75  # the busy cell also takes one of perhaps two cores from the browser
-    notebook.page.wait_for_function("(index) => window.ran[index]", arg=1)
+    made, came = notebook.kept(1)
+    print(f"{came} of {made} pictures came in 10 busy seconds")
+    assert made > 285 and came >= made * 0.95
     notebook.page.get_by_test_id("avlab-stop").click()
     notebook.until(lambda: "ended" in notebook.page.get_by_test_id("avlab-path").inner_text())
     assert notebook.execute("print(run.running, run.close())").strip() == "False None"
