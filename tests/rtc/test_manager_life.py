@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -112,19 +113,26 @@ def test_without_a_server_a_lost_connection_ends_and_says_so(runtimes):
     there.close()
 
 
-def test_closing_is_quick_and_heard(runtimes):
-    here, there = (WebRTCManager(runtime=runtime) for runtime in runtimes)
-    here.accept(there.answer(here.offer()))
-    first, second = here.wait(), there.wait()
-    start = time.monotonic()
-    first.close()
-    closed = time.monotonic() - start
-    assert until(lambda: second.state == "closed", 5)
-    heard = time.monotonic() - start
-    assert second.reason == "The other side has ended the connection."
-    here.close()
-    there.close()
-    assert closed < 1.0 and heard < 1.0  # half a second, and as much for a loaded machine
+def test_closing_takes_half_a_second_at_most_on_both_sides(runtimes):
+    def closing() -> tuple[float, float]:
+        here, there = (WebRTCManager(runtime=runtime) for runtime in runtimes)
+        here.accept(there.answer(here.offer()))
+        first, second = here.wait(), there.wait()
+        start = time.monotonic()
+        first.close()
+        closed = time.monotonic() - start
+        assert until(lambda: second.state == "closed", 5)
+        heard = time.monotonic() - start
+        assert second.reason == "The other side has ended the connection."
+        there.close()
+        ended = time.monotonic() - start
+        here.close()
+        return closed, max(heard, ended)
+
+    # A wait that is built in shows in each of them, what else the machine has to do only in some.
+    here, there = (median(each) for each in zip(*(closing() for _ in range(5)), strict=True))
+    print(f"closed after {here:.3f} s here, {there:.3f} s there")
+    assert here <= 0.5 and there <= 0.5
 
 
 def held(runtimes) -> tuple[int, int, int]:

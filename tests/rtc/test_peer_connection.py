@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from statistics import median
 
 import pytest
 
@@ -40,8 +41,9 @@ def test_two_peers_connect_directly_and_close_on_both_sides_within_half_a_second
         await first.close()
         return closed_here, closed_there
 
-    here, there = runtime.run(scenario(), 20)
-    assert here <= 0.6 and there <= 0.6
+    closings = [runtime.run(scenario(), 20) for _ in range(5)]
+    here, there = (median(each) for each in zip(*closings, strict=True))  # a loaded machine may be late now and then
+    assert here <= 0.5 and there <= 0.5
 
 
 def test_a_peer_that_waits_in_vain_says_so(runtime):
