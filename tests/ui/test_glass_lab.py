@@ -43,7 +43,8 @@ def test_a_cell_waits_for_the_figures(notebook: Any, tmp_path: Path, path: str, 
     made, heard = glass["beeps"]
     assert made in (4, 5, 6)
     assert heard >= 2
-    assert abs(glass["skew"][0]) < (250 if path == "direct" else 1000)  # heard, so pictures wait for the sound
+    low, high = (-45, 30) if path == "direct" else (-1000, 1000)  # heard, so pictures wait for the sound
+    assert low < glass["skew"][0] < high
     assert any("<table>" in str(each.get("data", {}).get("text/html", "")) for each in outputs)
     notebook.page.screenshot(path=tmp_path / "glass.png")
     assert not [line for line in notebook.console if line.startswith("pageerror")]
