@@ -33,6 +33,7 @@ class ProcessRun:
         options: Mapping[str, Any],
         deliver: Callable[[dict[str, Any], list[bytes]], None] | None = None,
     ) -> None:
+        place = {"folder": os.getcwd(), "environment": dict(os.environ)}  # both may have changed since the child began
         self._child = spare.take()  # a new one starts while this side makes its widget
         self._deliver, self._widget = deliver, None if deliver else LiveView(lambda message, _: self.receive(message))
         self._started, self._first, self._finished = Latch(), Latch(), Latch()
@@ -42,7 +43,6 @@ class ProcessRun:
         self._last: dict[str, Any] = {}
         self._reader = threading.Thread(target=self._read, name="avlab:child", daemon=True)
         self._reader.start()
-        place = {"folder": os.getcwd(), "environment": dict(os.environ)}  # both may have changed since the child began
         self._child.wire.send({"type": "start", "spec": dict(spec), "options": dict(options), **place})
         try:
             if not self._started.wait(_START):
