@@ -20,7 +20,8 @@ from avlab.core.tree import Values
 from avlab.remote.delivery import CallerBank
 
 SNAPSHOT_INPUTS, SNAPSHOT_BYTES, SNAPSHOT_NS = 32, 8 << 20, 5_000_000_000
-"""A snapshot is taken after this many inputs, or bytes of them, or with the first input after so many nanoseconds."""
+"""A snapshot is taken after this many inputs, or bytes of them, or with the first input after so many nanoseconds, and after one that
+was cancelled."""
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Succession:
         )  # results beyond the window: those of an earlier worker are not taken yet
         self._state: ItemMessage | None = None
         self._mark: int | None = None  # how much of the log a snapshot will hold that was asked for
+        self._torn = False  # an input was cut short: what it did to the state by then is not done again by another worker
         self.begin(opened)
 
     def begin(self, opened: Opened) -> None:
@@ -150,7 +152,7 @@ class Succession:
         if not worker.bank.room:
             return None
         if self._snapshot_due:
-            self._mark = self._next
+            self._mark, self._torn = self._next, False
             self._since, self._bytes, self._taken_at = 0, 0, self._clock()
             return self._own(ItemMessage(mode=Mode.CALL, method="snapshot", packed=True, **_NOTHING))
         return None if entry is None else self._input(entry)
@@ -186,7 +188,7 @@ class Succession:
         if not self._restores or self._mark is not None or not self._since:
             return False
         late = self._clock() - self._taken_at >= SNAPSHOT_NS
-        return late or self._since >= SNAPSHOT_INPUTS or self._bytes >= SNAPSHOT_BYTES
+        return late or self._torn or self._since >= SNAPSHOT_INPUTS or self._bytes >= SNAPSHOT_BYTES
 
     # What the worker says.
 
@@ -226,6 +228,7 @@ class Succession:
         output.input, output.k, output.ordinal = entry.number, entry.passed, self._ordinal
         output.granted = self._number + max(0, bank.granted - bank.sent - (len(self._log) - self._next))
         if entry.done:
+            self._torn = self._torn or entry.number in self._cancelled
             self._cancelled.discard(entry.number)
             if not self._restores:
                 self._forget(next((n for n, each in enumerate(self._log) if not each.done), len(self._log)))

@@ -17,7 +17,7 @@ from serving import served
 import avlab
 from avlab.core.clock import FakeClock
 from avlab.core.errors import PoisonItem, SessionError, SessionLost, WorkerDied
-from avlab.core.message import Credit, ItemMessage, Opened, Signal, SignalKind
+from avlab.core.message import Credit, ItemMessage, Mode, Opened, Signal, SignalKind
 from avlab.remote import succession
 from avlab.remote.delivery import CallerBank, HostBank
 from avlab.remote.restart import RestartingLink
@@ -367,6 +367,23 @@ def test_a_cancelled_input_stays_cancelled_with_the_next_worker() -> None:
     told = [numbers.due() for _ in range(3)]
     assert [message.input for message in told[:2]] == [1, 2]
     assert (told[2].kind, told[2].inputs) == (SignalKind.CANCEL, [2])
+
+
+def test_a_snapshot_follows_an_input_that_was_cancelled() -> None:
+    """What it did to the state by then would not be done again."""
+    numbers = Succession(Opened(window=5, restores=True), 4, FakeClock())
+    caller = CallerBank(window=4)
+    caller.granted = 5
+    for _ in range(2):
+        numbers.add(caller.number(ItemMessage(codec="json", meta=b"1")))
+        assert numbers.due().mode is Mode.PROCESS
+    assert numbers.take(ItemMessage(input=1, k=1, last=True, ordinal=1)) is not None
+    assert numbers.due() is None
+    numbers.cancel([2])
+    assert numbers.take(ItemMessage(input=2, k=1, last=True, ordinal=2)) is not None
+    snapshot = numbers.due()
+    assert (snapshot.mode, snapshot.method) == (Mode.CALL, "snapshot")
+    assert numbers.due() is None
 
 
 class Near:
