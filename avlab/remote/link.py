@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from avlab.core.arriving import whole
 from avlab.core.errors import LinkClosed
 from avlab.core.message import Buffer, Bundle, Credit, Failure, ItemMessage, Log, Message, Open, Opened
 from avlab.core.status import Status
@@ -100,12 +101,24 @@ class Connection(Protocol):
         """Free everything. Sessions that are still open end. Idempotent."""
 
 
+END_SECONDS = 1.0
+"""How long a worker that broke off an item may take to end."""
+
+
 def one_item(link: Link, item: ItemMessage) -> Iterator[Message]:
     """`Connection.execute` over a link that was opened for it; the link is closed at the end."""
     try:
         opened = False
         while True:
             message = link.recv()
+            if isinstance(message, ItemMessage):
+                try:
+                    message.buffers = [whole(buffer) for buffer in message.buffers]
+                except LinkClosed:
+                    with suppress(TimeoutError):
+                        while True:  # what the worker printed last, then why it has ended
+                            yield link.recv(END_SECONDS)
+                    raise
             yield message
             if isinstance(message, ItemMessage) and not message.last:
                 with suppress(LinkClosed):  # then the next message says why

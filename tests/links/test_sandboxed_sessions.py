@@ -13,7 +13,7 @@ from remote_objects import Callee
 from serving import until
 
 import avlab
-from avlab.core.errors import RemoteError, SessionClosed, SessionError
+from avlab.core.errors import RemoteError, SessionClosed, SessionError, WorkerDied
 
 
 class Logs:
@@ -498,3 +498,15 @@ def test_forgotten_sessions_end(sandboxed) -> None:
         assert sandboxed.open(Callee()).call("add", number) == number + 1
     gc.collect()
     assert until(lambda: sandboxed.describe().sessions <= before)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.02, 0.04])
+def test_a_worker_that_dies_while_it_answers_is_named(sandboxed, seconds) -> None:
+    """In the middle of a large result, as a rule."""
+    with sandboxed.open(Callee()) as session, pytest.raises(WorkerDied, match="exit code 9"):
+        session.call("die_answering", seconds)
+        session.call("sleep", 60)
+    try:
+        assert len(sandboxed.execute(Callee(), "die_answering", seconds)) == 60 << 20
+    except WorkerDied as died:
+        assert "exit code 9" in str(died)
