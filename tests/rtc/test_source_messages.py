@@ -78,6 +78,18 @@ def test_pictures_and_sound_come_as_messages(scene: Callable[..., Scene], pictur
     assert here.source.statistics()["reconnects"] == 0
 
 
+@pytest.mark.parametrize("sound", ["opus", "s16"])
+def test_a_microphone_alone_comes_as_messages(scene: Callable[..., Scene], sound: str) -> None:
+    here = scene("audio")
+    camera = here.camera(pictures="", sound=sound)
+    here.more("audio", 50)
+    camera.close()
+    times = increasing(here.taken.items, "audio")
+    assert times[-1] - times[0] == pytest.approx(0.02 * (len(times) - 1), abs=0.05)
+    assert {item.track for item in here.taken.items} == {"audio"}
+    here.page.await_said("ack", track="audio", n=camera.sent["sound"] - 2)
+
+
 def test_a_direct_path_takes_over_and_messages_carry_on_when_it_is_lost(scene: Callable[..., Scene]) -> None:
     here = scene("video", "audio")
     here.camera(sound="opus")

@@ -62,9 +62,8 @@ class Receiver:
         self._live: set[asyncio.Task[None]] = set()
         self._counted: dict[str, int] = {}
         self._connection: Any = None
-        self._heard: Any = None
         self._taps: list[Tap] = []
-        self._connections = 0
+        self._connections, self._brought = 0, False
         if connection is not None:
             self.attach(connection)
 
@@ -74,7 +73,7 @@ class Receiver:
         What else feeds a track (`lane`) goes on to do so until the connection's first packet of it.
         """
         self.detach()
-        self._counted, self._connection = {}, connection
+        self._counted, self._connection, self._brought = {}, connection, False
         for receiver in connection.getReceivers():
             if receiver.track is not None:
                 self._take(receiver)
@@ -108,7 +107,8 @@ class Receiver:
             nonlocal fed
             if not fed:
                 fed, lane.feeder = True, tap
-                self._first_of(self._connection)
+                self._connections += not self._brought
+                self._brought = True
             lane.packet(packet, codec)
 
         tap = Tap(receiver, packet, lane.report)
@@ -116,10 +116,6 @@ class Receiver:
         ended = asyncio.create_task(tap.ended(), name=f"avlab:end of {lane.name}")
         self._live.add(ended)
         ended.add_done_callback(lambda task: self._ended(task, lane))
-
-    def _first_of(self, connection: Any) -> None:
-        self._connections += connection is not self._heard
-        self._heard = connection
 
     def lane(self, name: str, kind: str) -> Lane:
         """A track by its name, made when it is first asked for."""

@@ -208,7 +208,7 @@ class View {
     this.guard(now);
     this.explain(now, mine, direct);
     this.figures(direct);
-    this.hops({ before: age, way, browser: spent }, state.delay);
+    drawHops(this.ui, state.status ?? {}, { before: age, way, browser: spent }, state.delay);
     if (this.welcomed && now - (this.told ?? 0) > 1000) {
       this.told = now;
       const figures = { path: this.path, fps: state.fps, delay: state.delay ?? null, parts: { before: age ?? null, way: way ?? null, browser: spent }, ...direct };
@@ -290,31 +290,6 @@ class View {
     if (status.bad) rows.push(["not shown", String(status.bad)]);
     for (const [node, tier] of Object.entries(status.tiers ?? {})) rows.push([node, tier]);
     this.ui.status.replaceChildren(...listed(rows));
-  }
-
-  // Per node how long an item takes there, and how this view's delay comes about; rows are made only while they are shown.
-  hops(parts, delay) {
-    const { hops: rows, bottleneck } = this.state.status ?? {};
-    const { ui } = this;
-    ui.hops.hidden = !rows?.length;
-    if (!rows?.length) return;
-    const slowest = rows.find((row) => row.node === bottleneck);
-    const pace = !slowest ? "Time per node" : slowest === rows[0] ? `The pipeline keeps up with ${bottleneck}` : `${bottleneck} sets the pace: busy ${percent(slowest.load)}`;
-    if (ui.pace.textContent !== pace) ui.pace.textContent = pace;
-    if (!ui.hops.open) return;
-    const row = (name, cells, kind = "") =>
-      element("tr", { class: kind }, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell)));
-    const head = ["node", "p50 ms", "p95 ms", "busy", "drops"].map((name) => element("th", { scope: "col" }, name));
-    const made = [element("tr", {}, ...head)];
-    for (const { node, p50, p95, load, drops, parts: inside } of rows) {
-      made.push(row(node, [short(p50), short(p95), percent(load), String(drops)], node === bottleneck ? "avlab-slowest" : ""));
-      for (const [name, middle, most] of inside) made.push(row(name, [short(middle), short(most), "", ""], "avlab-part"));
-    }
-    made.push(row("source to screen", [short(delay), "", "", ""]));
-    for (const [name, part] of Object.entries({ "until sent": parts.before, "on the way": parts.way, "in the browser": parts.browser })) {
-      made.push(row(name, [short(part), "", "", ""], "avlab-part"));
-    }
-    ui.table.replaceChildren(element("caption", {}, "Milliseconds per item"), ...made);
   }
 
   visibility(force = false) {
@@ -400,15 +375,6 @@ class View {
     this.messages.close();
     this.ui.video.srcObject = null;
   }
-}
-
-function short(milliseconds) {
-  if (!Number.isFinite(milliseconds)) return "–";
-  return milliseconds < 1 ? milliseconds.toFixed(2) : milliseconds < 100 ? milliseconds.toFixed(1) : milliseconds.toFixed(0);
-}
-
-function percent(share) {
-  return `${(share * 100).toFixed(0)} %`;
 }
 
 function render({ model, el }) {

@@ -23,7 +23,7 @@ def module(*names: str) -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in (_REPAIR, *(_HERE / name for name in ("common.js", *names))))
 
 
-VIEW = ("view_results.js", "view_messages.js", "view_direct.js", "view.js")
+VIEW = ("view_results.js", "view_hops.js", "view_messages.js", "view_direct.js", "view.js")
 """The parts of a live view."""
 
 
