@@ -21,6 +21,7 @@ class MessageCamera:
         self._forms = {"picture": pictures, "sound": sound}
         self._coders: Any = PictureEncoder(0, 1_000_000), StillEncoder(0), SoundEncoder()
         self._ended, self.sent = threading.Event(), {"picture": 0, "sound": 0}
+        self._asked = 0
         self.skip: set[int] = set()
         """Numbers of pictures that get lost on the way."""
         page.send("path", path="messages", run=run)
@@ -46,7 +47,7 @@ class MessageCamera:
         video, still, _ = self._coders
         if self._forms["picture"] == "h264":
             asked = len(self._page.heard("key", run=self._run))
-            data, key, _ = video.encode(frame, number * 3000, number == 0 or asked > getattr(self, "_asked", 0))
+            data, key, _ = video.encode(frame, number * 3000, asked > self._asked)
             self._asked = asked
         else:
             (data, _), key = still.encode(frame), True

@@ -99,6 +99,19 @@ def test_at_most_three_pictures_fly(live: Live, side: Side) -> None:
     assert len(side.of("picture")) <= 3
 
 
+def test_as_messages_720p30_takes_every_picture_and_three_megabits_per_second_at_most(live: Live, side: Side) -> None:
+    live.receive({"type": "hello", "view": "a", "h264": True, "width": 1280})
+    side.until(lambda: side.of("welcome"))
+    seconds = 4
+    for number, item in enumerate(TestSource(size=(1280, 720), audio=False, duration=seconds).items(), 1):
+        live.put(item)
+        side.until(lambda n=number: len(side.of("picture")) >= n)
+        live.receive({"type": "ack", "view": "a", "n": number, "spent": 1.0})
+    assert len(side.of("picture")) == 30 * seconds
+    assert sum(len(data) for _, (data,) in side.of("picture")) * 8 / seconds <= 3e6
+    assert {message["size"] for message, _ in side.of("picture")} == {(1280, 720)}
+
+
 def departures(trip: int, each: int = 0) -> list[int]:
     """Milliseconds at which pictures went in 6 s, of 30 per second: each takes ``each`` ms of the way for itself and comes, with its
     acknowledgement, ``trip`` ms later."""

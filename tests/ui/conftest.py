@@ -257,6 +257,14 @@ def notebook(browser: Browser, server: Server) -> Iterator[Notebook]:
     yield from opened(browser.new_context(viewport={"width": 1100, "height": 1000}), server)
 
 
+@pytest.fixture
+def keeping(browser: Browser, tmp_path: Path) -> Iterator[Notebook]:
+    """A page for one notebook, in a JupyterLab that is told to save the state of widgets."""
+    server = Server(tmp_path, {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}})
+    yield from opened(browser.new_context(viewport={"width": 1100, "height": 900}), server)
+    server.close()
+
+
 def opened(context: BrowserContext, server: Server) -> Iterator[Notebook]:
     context.add_init_script(KEEP + MARKS)
     page = context.new_page()

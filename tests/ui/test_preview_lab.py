@@ -301,3 +301,21 @@ def test_a_saved_notebook_shows_a_poster_and_a_text(notebook: Any, server: Any, 
     assert image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
     page.screenshot(path=tmp_path / "saved.png")
     page.close()
+
+
+def test_where_states_are_saved_the_poster_is_there_when_the_kernel_is_gone(keeping: Any, tmp_path: Path) -> None:
+    notebook, page = keeping, keeping.page
+    notebook.open("kept.ipynb", [LIVE])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    notebook.execute("run.stop()")
+    notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").inner_text())
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    notebook.until(lambda: "data:image/jpeg" in (notebook.server.root / "kept.ipynb").read_text())
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    notebook.reload()
+    notebook.until(lambda: "Nothing answers" in page.get_by_test_id("avlab-path").inner_text())
+    poster = page.get_by_alt_text("The last picture")
+    assert poster.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
+    assert page.get_by_test_id("avlab-stop").is_disabled()
+    page.screenshot(path=tmp_path / "kept.png")

@@ -2,6 +2,7 @@
 // a direct connection is tried beside them and takes over when it shows pictures. Plain ESM, not bundled.
 
 const STALLED = 2000; // ms without a picture on the direct path after which messages take over again
+const ALONE = 3000; // ms without an answer after which a view says so, as in a saved notebook
 const AGAIN = [10000, 20000, 40000, 60000]; // ms between attempts
 const ICONS = {
   pause: "M7 5h4v14H7zM13 5h4v14h-4z",
@@ -73,6 +74,7 @@ class View {
     this.ticker = setInterval(() => this.tick(), 500);
     this.drawPoster();
     this.say("", "Connecting…");
+    this.began = performance.now();
     this.probe = typeof Probe === "undefined" ? null : new Probe(this); // see probe.js
     this.hello();
   }
@@ -238,6 +240,10 @@ class View {
     if (state.ended) return this.say("", "The pipeline has ended.");
     if (state.paused) return this.say(this.path, "Paused.");
     if (this.heard && now - this.heard > 5000 && now - state.came > 5000) return this.say("", "The kernel does not answer.");
+    if (!this.welcomed && now - this.began > ALONE) {
+      for (const each of [this.ui.record, this.ui.stop, this.ui.pause]) each.disabled = true; // until a status comes
+      return this.say("", "Nothing answers: the kernel is busy, or gone (then run the cell again).");
+    }
     if (!this.path) return this.say("", state.status?.problem || "Waiting for the first picture…");
     if (now - state.came > STALLED && this.looking()) return this.say(this.path, "No new pictures come from the pipeline.");
     if (this.path === "direct") return this.say("direct", direct.relay ? `Connected through ${direct.relay}.` : "Connected directly.");
