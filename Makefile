@@ -25,7 +25,7 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 	@$(BIN)/python -m avlab demo --out build/demo "$(AVLAB_VIDEO)"
 
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
-	@$(BIN)/jupyter lab $(AS_ROOT) $(NOTEBOOK)
+	@$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=/lab/tree/$(NOTEBOOK)
 
 test: lint $(VIDEO) $(VENV)/.kernels $(VENV)/.node $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests
 	@echo "· tests"
