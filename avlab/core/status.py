@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 
 import avlab._pb as pb
 from avlab.core.errors import CodecError
-from avlab.core.wire import MAX_ENTRIES, MAX_HEADER
+from avlab.core.headers import MAX_ENTRIES
+from avlab.core.wire import MAX_HEADER
 
 MAX_TIERS = 64
 MAX_STATUS = 1 << 22

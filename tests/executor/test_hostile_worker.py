@@ -18,9 +18,10 @@ from avlab import _pb as pb
 from avlab.core import arriving
 from avlab.core.arriving import Arriving
 from avlab.core.errors import SessionError
+from avlab.core.headers import MAX_BUFFERS
 from avlab.core.message import Bundle, BundleKind, Credit, End, Failure, ItemMessage, Log, Open, Opened, Slot
 from avlab.core.tree import Values
-from avlab.core.wire import MAX_BUFFERS, decode_batch, encode, encode_batch
+from avlab.core.wire import decode_batch, encode, encode_batch
 from avlab.remote import caller
 from avlab.remote.delivery import MAX_IN_FLIGHT
 from avlab.remote.limits import Limits

@@ -17,6 +17,7 @@ PACKAGES = {"avlab": "avlab", "avlab_kernel": "kernel_ext/avlab_kernel", "avlab_
 
 # The first prefix that fits a module says which of our own modules it may import.
 LAYERS = {
+    "avlab.core.headers": ("avlab.core", "avlab._pb"),
     "avlab.core.wire": ("avlab.core", "avlab._pb"),
     "avlab.core.status": ("avlab.core", "avlab._pb"),
     "avlab.core": ("avlab.core",),
@@ -40,7 +41,7 @@ HOMES = {
     "numpy": r"avlab\.(media|nodes)\b.*",
     "docker": r"avlab_executor\.container\b.*",
     "cloudpickle": r"avlab\.remote\.(arguments|pickler)|avlab_executor\.worker\b.*",
-    "google": r"avlab\._pb|avlab\.core\.(wire|status)",
+    "google": r"avlab\._pb|avlab\.core\.(headers|wire|status)",
     "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|calls|health)",
     "IPython": r"avlab_kernel\b.*",
     "ipywidgets": r"avlab_kernel\b.*",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from avlab import _pb as pb
 from avlab.core import status, wire
 from avlab.core.errors import CodecError, ItemTooLarge
+from avlab.core.headers import MAX_BUFFERS
 from avlab.core.message import (
     MAX_ITEM,
     Blob,
@@ -31,7 +32,7 @@ from avlab.core.message import (
     Slot,
     Source,
 )
-from avlab.core.wire import MAX_BUFFERS, MAX_HEADER, MAX_MESSAGE, Decoder, decode_batch, encode, encode_batch
+from avlab.core.wire import MAX_HEADER, MAX_MESSAGE, Decoder, decode_batch, encode, encode_batch
 
 BUNDLE = Bundle(
     BundleKind.SOURCE,
