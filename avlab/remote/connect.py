@@ -6,11 +6,13 @@ The connection is made before the rest of the client is imported: embedded worke
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from avlab.core.errors import ConfigError, ConnectError
 from avlab.remote.config import RemoteExecutorConfig
+from avlab.remote.interrupts import shielded
 
 if TYPE_CHECKING:
     from avlab.remote.client import Executor
@@ -41,10 +43,16 @@ def connect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any)
         settings = RemoteExecutorConfig.from_url(url, **own)
     if config:
         settings = settings.with_limits(config)
-    connection = _connection(settings)
-    from avlab.remote.client import Executor
+    # A container may take minutes to start, which can be interrupted; elsewhere an interrupt waits until somebody owns what was started.
+    with nullcontext() if settings.protocol == "docker" else shielded:
+        connection = _connection(settings)
+        try:
+            from avlab.remote.client import Executor
 
-    return Executor(connection, settings)
+            return Executor(connection, settings)
+        except BaseException:
+            connection.close()
+            raise
 
 
 def _connection(settings: RemoteExecutorConfig) -> Connection:

@@ -64,7 +64,9 @@ async def in_thread(
             done.add_done_callback(lambda ended: ended.exception() or discard(ended.result()))
         else:
             cancel()
-            await asyncio.wait([done])
+            while not done.done():
+                with suppress(asyncio.CancelledError):  # asked again: it is about to end
+                    await asyncio.wait([done])
             done.exception()
         raise
 

@@ -14,6 +14,7 @@ from serving import until
 
 import avlab
 from avlab.remote import client
+from avlab.remote import connect as connecting
 from avlab.remote import session as sessions
 
 
@@ -25,6 +26,22 @@ def interrupting(function):
         return function(*args, **kwargs)
 
     return called
+
+
+def test_an_executor_that_nobody_gets_is_closed(monkeypatch) -> None:
+    """Its workers are about to start."""
+    made, original = [], connecting._connection
+
+    def connection(settings):
+        made.append(original(settings))
+        signal.raise_signal(signal.SIGINT)
+        return made[0]
+
+    monkeypatch.setattr(connecting, "_connection", connection)
+    with pytest.raises(KeyboardInterrupt):
+        avlab.connect("local:")
+    assert until(lambda: made[0]._closed)
+    assert until(lambda: "avlab-pool" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_a_session_that_nobody_gets_is_closed(sandboxed, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """Who waits for whom: full sockets, credit that is due while another thread sends, waiting awake and asleep."""
 
+import asyncio
 import select
 import socket
 import threading
@@ -16,6 +17,7 @@ from avlab.remote.links.datachannel import ChannelLink
 from avlab.remote.links.local import LocalLink
 from avlab.remote.patience import AWAKE, Patience
 from avlab.remote.shared_memory import HEAD, Memory, Region
+from avlab.remote.twins import in_thread
 
 COUNT = 50
 
@@ -231,3 +233,27 @@ def test_nobody_stays_awake_on_the_only_processor(poll, monkeypatch) -> None:
         poll.ready_at = poll.now + AWAKE // 2
         patience.poll(500)
     assert poll.slept == poll.asked == 3
+
+
+def test_a_task_that_is_cancelled_twice_waits_for_what_it_began() -> None:
+    began, release, ended = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        began.set()
+        assert release.wait(10)
+        ended.append(True)
+
+    async def cancelled_twice() -> None:
+        task = asyncio.create_task(in_thread(work, lambda: None))
+        while not began.is_set():
+            await asyncio.sleep(0)
+        for _ in range(2):
+            task.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended
+
+    asyncio.run(cancelled_twice())
