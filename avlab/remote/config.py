@@ -44,7 +44,7 @@ class RemoteExecutorConfig:
     mapping), which can hold a certificate of one's own; a token is never sent without TLS to a host that is not loopback.
     limits: a `Limits` or its fields as a mapping. tier: the lowest acceptable isolation tier. timeout: seconds to connect, and for an
     executor to answer at all.
-    grace: seconds that a session outlives its connection (gRPC only; 0: it ends with it). delivery: "reliable" (every item, in
+    grace: seconds that a session outlives its connection (gRPC and DataChannels; 0: it ends with it). delivery: "reliable" (every item, in
     order), "live" (the newest items, what is too old is dropped and counted), or "": live behind a live source, else reliable.
     pip: requirements such as "scipy>=1.14", which the executor installs into an environment for the session. python: the minor
     version of Python that the session shall run with, such as "3.12".

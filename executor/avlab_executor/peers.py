@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Self
 
 from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, LinkClosed
-from avlab.core.message import Open
+from avlab.core.message import Open, Resume
 from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
 from avlab_executor.accounts import Caller
 from avlab_executor.audit import audit
@@ -99,10 +99,12 @@ class PeerExecutor:
 
     def _stream(self, channel: MessageChannel, method: str, shown: bytes) -> None:
         def start(request: Open) -> Session:
-            request.grace = 0.0  # these links do not resume
             return self._service.session(request, STREAMS[method], self._caller(shown))
 
-        for data in relay(_requests(channel), start):
+        def find(request: Resume) -> Session:
+            return self._service.find(request, self._caller(shown))
+
+        for data in relay(_requests(channel), start, find, channel.close):
             channel.send(data)
 
     def _reply(self, channel: MessageChannel, method: str, shown: bytes) -> bytes:

@@ -156,7 +156,7 @@ def test_addresses_that_name_no_container(url) -> None:
         avlab.connect(url)
 
 
-@pytest.mark.parametrize("wrong", [{"port": -1}, {"cpus": 0}, {"pids": 0}, {"memory": "much"}, {"idle": 0}])
+@pytest.mark.parametrize("wrong", [{"port": -1}, {"cpus": 0}, {"pids": 0}, {"memory": "much"}, {"idle": 0}, {"pip_ca": "here.pem"}])
 def test_options_that_cannot_be(wrong) -> None:
     with pytest.raises(ConfigError):
         Options(**wrong)
@@ -165,3 +165,17 @@ def test_options_that_cannot_be(wrong) -> None:
 def test_options_of_another_version_are_taken_as_far_as_they_are_known() -> None:
     label = Options(sessions=7).label().replace('"pids"', '"from a later version"')
     assert Options.from_label(label) == Options(sessions=7)
+
+
+@pytest.mark.parametrize("index", ["https://me:secret@host/simple", "file:///etc", "https://host/a b"])
+def test_an_index_with_a_secret_or_no_index_is_refused_and_not_shown(index) -> None:
+    with pytest.raises(ConfigError, match="without credentials") as caught:
+        Options(pip_index=index)
+    assert index not in str(caught.value)
+
+
+def test_nothing_of_this_machines_installer_goes_in_by_itself(monkeypatch) -> None:
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_CERT", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "/of/this/machine")
+    options = Options()
+    assert "/of/this/machine" not in f"{options.container()} {options.host()}"

@@ -1,21 +1,30 @@
 """Packages that sessions bring, installed in a container: built there, kept on its volume, found again by the next container."""
 
 import os
+import ssl
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docker
 import pytest
 from avlab_executor.container.engine import engine
 from avlab_executor.container.options import CACHE, Options, container_name
+from conftest import up
 from environment_objects import Inside
 from wheelhouse import make_wheel
 
 import avlab
+from avlab.core.errors import EnvironmentFailed
 
 pytestmark = pytest.mark.usefixtures("current_image")
 
 NAME = f"packages-{os.getpid()}"
+VERSION = f"1.{os.getpid()}"  # the volume of all containers may hold those of earlier runs
 
 
 @pytest.fixture(scope="module", params=["landlock", "namespaces"])
@@ -58,3 +67,42 @@ def test_a_package_is_installed_once_and_kept_for_the_next_container(start) -> N
         lines.append("".join(told))
     assert "witness" in lines[0]  # the installer's words
     assert lines[1] == ""
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """URL of an index on this machine, as containers reach it, and the file of the authority that vouches for it."""
+    with closing(docker.from_env()) as client:
+        host = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    (tmp_path / "simple" / "witness").mkdir(parents=True)
+    make_wheel(tmp_path / "simple" / "witness", "witness", VERSION, files={"witness.py": f"__version__ = '{VERSION}'\n"})
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    leaf = f"-subj /CN=index -CA ca.crt -CAkey ca.key -addext subjectAltName=IP:{host} -addext basicConstraints=critical,CA:FALSE"
+    for words in ("-subj /CN=authority -keyout ca.key -out ca.crt", f"{leaf} -keyout own.key -out own.crt"):
+        subprocess.run(["openssl", *make.split(), *words.split()], cwd=tmp_path, check=True, capture_output=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.crt", tmp_path / "own.key")
+    with ThreadingHTTPServer((host, 0), handler) as served:
+        served.socket = context.wrap_socket(served.socket, server_side=True)
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield f"https://{host}:{served.server_address[1]}/simple", tmp_path / "ca.crt"
+        served.shutdown()
+        thread.join()
+
+
+def test_packages_come_from_the_index_that_it_was_told_and_from_none_that_its_authority_does_not_know(index) -> None:
+    url, authority = index
+    with (
+        up("index", pip_index=url, pip_ca=str(authority)) as address,
+        avlab.connect(address) as executor,
+        executor.open(Inside(), pip=[f"witness=={VERSION}"], on_log=lambda log: None) as session,
+    ):
+        assert session.call("module", "witness")[0] == VERSION
+    with (
+        up("no-ca", pip_index=url) as address,
+        avlab.connect(address) as executor,
+        pytest.raises(EnvironmentFailed, match=r"(?i)certificate"),
+    ):
+        executor.open(Inside(), pip=[f"witness<={VERSION}"], on_log=lambda log: None)

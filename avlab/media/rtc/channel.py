@@ -79,6 +79,8 @@ class MessageChannel:
         while True:
             if self._error is not None:
                 raise self._error
+            if self._channel.readyState != "open":  # it is closing, and has not said so yet
+                raise LinkClosed("the other side closes the channel")
             if self._sent - self._taken_there < WINDOW and self._channel.bufferedAmount < _HIGH:
                 return
             self._room.clear()
@@ -115,7 +117,8 @@ class MessageChannel:
 
     def _tell(self) -> None:
         """Say what was taken, unless too much waits for the reader here."""
-        if self._error is None and self._queued < self._hold and self._seen - self._told >= WINDOW // 4:
+        usable = self._error is None and self._channel.readyState == "open"
+        if usable and self._queued < self._hold and self._seen - self._told >= WINDOW // 4:
             self._told = self._seen
             self._channel.send(bytes((_TAKEN,)) + self._seen.to_bytes(8, "big"))
 

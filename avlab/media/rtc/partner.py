@@ -365,9 +365,12 @@ class Partner:
             raise MediaError("this manager was made with media=False")
         return iter(self._receiver)
 
-    def open_channel(self, label: str) -> MessageChannel:
-        """A channel of its own for messages; the other side gets it through its ``on_channel``. Raises LinkClosed."""
-        return self._runtime.run(self._open_channel(label), CONNECTING)
+    def open_channel(self, label: str, within: float = CONNECTING) -> MessageChannel:
+        """A channel of its own for messages; the other side gets it through its ``on_channel``.
+
+        Raises LinkClosed, and TimedOut when there is no connection within so many seconds.
+        """
+        return self._runtime.run(self._open_channel(label), within)
 
     async def _open_channel(self, label: str) -> MessageChannel:
         await self.until_connected()

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from avlab.core.errors import AvlabError, ConnectError, LinkClosed, LinkError
-from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Credit, Failure, ItemMessage, Log, Message, Open
+from avlab.core.message import Blob, Buffer, Bundle, BundleKind, Failure, ItemMessage, Log, Message, Open
 from avlab.core.status import Status, decode_description, decode_status
 from avlab.core.wire import decode_batch, decode_names, encode_batch, encode_names
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore
-from avlab.remote.interrupts import exposed
 from avlab.remote.link import Description, Layer, Link, one_item
+from avlab.remote.links.resuming import Broken, ResumingLink
 
 SERVICE = "avlab.v1.Executor/"
 """What the labels of channels begin with; the method of the gRPC service of the same name follows."""
 DONE, FAILED = b"\0", b"\1"
 """First byte of the reply on a channel for one call: its result follows, or a Failure."""
+CONNECTING = 15.0
+"""Seconds for a connection to come back while a call is begun."""
 _BLOB_PART = 1 << 20
-_SMALL, _MAX_HELD = 8 << 10, 256 << 10
+_STEP = 0.5  # seconds that a session's call waits for a connection before it looks whether it is still wanted
 
 
 class MessageChannel(Protocol):
@@ -60,65 +62,55 @@ class MessageChannel(Protocol):
 class Carrier(Protocol):
     """The way to another peer, on which channels are opened."""
 
-    def open_channel(self, label: str) -> MessageChannel:
-        """Raises LinkError."""
+    def open_channel(self, label: str, within: float) -> MessageChannel:
+        """Raises LinkError when there will be no connection any more, TimeoutError when there is none within so many seconds."""
 
 
-class ChannelLink:
-    """One session on one channel."""
+class ChannelCall:
+    """A Call on a channel of its own, which is opened when the call is read. ``open_channel`` raises TimeoutError while there is no
+    connection, LinkClosed when none will come."""
 
-    def __init__(self, channel: MessageChannel) -> None:
-        self._channel = channel
-        self._arrived: deque[Message] = deque()
-        self._held: list[bytes] = []
-        self._holding = False
-        self._sending = threading.Lock()
+    def __init__(self, open_channel: Callable[[], MessageChannel], requests: Iterator[bytes]) -> None:
+        self._open, self._requests = open_channel, requests
+        self._channel: MessageChannel | None = None
+        self._cancelled = threading.Event()
 
-    def send(self, message: Message) -> None:
-        data = encode_batch([message])
-        with self._sending:
-            self._held.append(data)
-            if not self._holding or len(data) > _SMALL or sum(map(len, self._held)) > _MAX_HELD:
-                self._send_held()
+    def __iter__(self) -> Iterator[bytes]:
+        channel = self._opened()
+        yield b""
+        threading.Thread(target=self._send, args=(channel,), name="avlab-send", daemon=True).start()
+        try:
+            while True:
+                yield channel.recv()
+        except LinkClosed as error:
+            raise Broken(error) from None
+        finally:
+            channel.close()
 
-    def hold(self) -> None:
-        self._holding = True
+    def _opened(self) -> MessageChannel:
+        while not self._cancelled.is_set():
+            try:
+                self._channel = channel = self._open()
+            except TimeoutError:
+                continue
+            except LinkClosed as error:
+                raise ConnectError(f"the connection to the other peer has ended: {error}") from None
+            except ConnectError as error:
+                raise Broken(error) from None
+            if self._cancelled.is_set():
+                channel.close()
+            return channel
+        raise Broken(LinkClosed("the link is closed"))
 
-    def flush(self) -> None:
-        self._holding = False
-        with self._sending:
-            if self._held:
-                self._send_held()
+    def _send(self, channel: MessageChannel) -> None:
+        with suppress(LinkClosed):  # who reads learns why
+            for data in self._requests:
+                channel.send(data)
 
-    def _send_held(self) -> None:
-        held, self._held = self._held, []
-        # Not `exposed`: half a message would cost the session. The other side reads on by credit, so this does not last; a path
-        # that is dead is noticed within seconds.
-        self._channel.send(held[0] if len(held) == 1 else b"".join(held))
-
-    def recv(self, timeout: float | None = None) -> Message:
-        while not self._arrived:
-            with exposed:
-                there = self._channel.wait(timeout)
-            if not there:
-                raise TimeoutError(f"nothing arrived within {timeout} s")
-            self._arrived.extend(decode_batch(self._channel.recv(0)) or ())
-            if not self._arrived:  # an empty one: `wake`
-                return Credit()
-        return self._arrived.popleft()
-
-    def arrived(self) -> Message | None:
-        return self._arrived.popleft() if self._arrived else None
-
-    def wake(self) -> None:
-        self._channel.wake()
-
-    def kill(self) -> None:
-        """Break the channel: the executor ends the worker."""
-        self._channel.close()
-
-    def close(self) -> None:
-        self._channel.close()
+    def cancel(self) -> None:
+        self._cancelled.set()
+        if self._channel is not None:
+            self._channel.close()
 
 
 class ChannelConnection:
@@ -140,7 +132,11 @@ class ChannelConnection:
     def open(self, request: Open, blobs: Mapping[str, bytes]) -> Link:
         self._send_blobs(blobs)
         name = "StreamNode" if request.bundle.kind is BundleKind.NODE else "StreamObject"
-        link = ChannelLink(self._channel(name))
+
+        def dial(requests: Iterator[bytes], wait: bool) -> ChannelCall:
+            return ChannelCall(lambda: self._channel(name, _STEP), requests)
+
+        link = ResumingLink(dial, self._config.url, request.session, request.grace, self._config.timeout)
         link.send(request)
         return link
 
@@ -156,9 +152,9 @@ class ChannelConnection:
     def close(self) -> None:
         """Sessions end with their links; the carrier is its maker's."""
 
-    def _channel(self, method: str) -> MessageChannel:
+    def _channel(self, method: str, within: float = CONNECTING) -> MessageChannel:
         """A channel for one call. Its first message says who calls; it is empty without a token."""
-        channel = self._carrier.open_channel(SERVICE + method)
+        channel = self._carrier.open_channel(SERVICE + method, within)
         try:
             channel.send(f"Bearer {self._config.auth}".encode() if self._config.auth else b"")
         except LinkClosed as error:
@@ -229,4 +225,4 @@ def connect(config: RemoteExecutorConfig) -> ChannelConnection:
     return connection
 
 
-__all__ = ["Carrier", "ChannelConnection", "ChannelLink", "MessageChannel", "connect", "name_of"]
+__all__ = ["Carrier", "ChannelCall", "ChannelConnection", "MessageChannel", "connect", "name_of"]

@@ -27,6 +27,7 @@ CACHE = "/var/cache/avlab"
 IMAGE_VARIABLE = "AVLAB_IMAGE"
 """Environment variable with the image's name, if it is not the one that `make image` gives."""
 USER = "10001:10001"
+_AUTHORITIES = "/run/authorities.pem"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,50}")
 
 
@@ -35,7 +36,8 @@ class Options:
     """Of one container. port: on 127.0.0.1, 0 takes a free one. memory: bytes, no swap. cpus: processors. pids: processes and threads.
     tier: the weakest isolation that may serve; "gvisor" also lifts Docker's masks of /proc. sessions: most at once. idle: seconds without a session after which it ends, or
     None: when it is told to. seccomp: whether to use avlab's profile, with which the tier `namespaces` works, or the engine's.
-    Raises ConfigError.
+    pip_index: URL of the index that sessions' packages come from, and pip_ca: PEM file of the engine's machine with the authorities that
+    vouch for it; "": as the installer itself knows. Nothing is taken from how this machine's pip is configured. Raises ConfigError.
     """
 
     image: str = field(default_factory=lambda: os.environ.get(IMAGE_VARIABLE) or f"avlab-executor:{version('avlab')}")
@@ -47,6 +49,8 @@ class Options:
     sessions: int = 16
     idle: float | None = IDLE_SECONDS
     seccomp: bool = True
+    pip_index: str = ""
+    pip_ca: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
@@ -56,6 +60,10 @@ class Options:
         if self.idle is not None and not self.idle > 0:
             raise ConfigError(f"idle={self.idle:g} is not a positive number of seconds")
         parse_size(self.memory)
+        if self.pip_index and not re.fullmatch(r"https?://[^\s@]+", self.pip_index):  # not shown: it may hold a password
+            raise ConfigError("the index for packages is a URL https://host/path, without credentials: they would be in the container's label")
+        if self.pip_ca and not os.path.isabs(self.pip_ca):
+            raise ConfigError(f"{self.pip_ca!r} is not the absolute path of a PEM file of authorities")
 
     def label(self) -> str:
         """As text."""
@@ -81,12 +89,17 @@ class Options:
             "labels": {LABEL: self.label()},
             "user": USER,
             "ports": [PORT],
+            "environment": {
+                **({"PIP_INDEX_URL": self.pip_index} if self.pip_index else {}),
+                **({"PIP_CERT": _AUTHORITIES} if self.pip_ca else {}),
+            },
         }
 
     def host(self) -> dict[str, Any]:
         """How it is run: HostConfig of Docker's API. docker/compose.yaml says the same."""
         size = parse_size(self.memory)
         # gVisor mounts a /proc of its own, which the kernel allows only where nothing of the first one is masked.
+        authorities = {"Type": "bind", "Source": self.pip_ca, "Target": _AUTHORITIES, "ReadOnly": True}
         unmasked: dict[str, Any] = {"MaskedPaths": [], "ReadonlyPaths": []} if self.tier == GVISOR else {}
         return {
             "Init": True,
@@ -103,6 +116,7 @@ class Options:
             "NanoCpus": int(self.cpus * 1e9),
             "PidsLimit": self.pids,
             "PortBindings": {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(self.port)}]},
+            **({"Mounts": [authorities]} if self.pip_ca else {}),
             **unmasked,
         }
 
