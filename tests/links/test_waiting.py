@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+from serving import until
 
 from avlab.core.errors import LinkClosed
 from avlab.core.message import MAX_ITEM, Credit, ItemMessage
@@ -13,8 +14,9 @@ from avlab.core.wire import decode_batch
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank, HostBank
 from avlab.remote.exchange import Exchange
-from avlab.remote.links.datachannel import ChannelLink
+from avlab.remote.links.datachannel import ChannelCall
 from avlab.remote.links.local import LocalLink
+from avlab.remote.links.resuming import ResumingLink
 from avlab.remote.patience import AWAKE, Patience
 from avlab.remote.shared_memory import HEAD, Memory, Region
 from avlab.remote.twins import in_thread
@@ -53,7 +55,7 @@ class Narrow:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.sending, self.go_on = threading.Event(), threading.Event()
+        self.sending, self.go_on, self.ended = threading.Event(), threading.Event(), threading.Event()
 
     def send(self, data: bytes) -> None:
         if not self.sending.is_set():
@@ -61,22 +63,26 @@ class Narrow:
             assert self.go_on.wait(10)
         self.sent.append(data)
 
+    def recv(self) -> bytes:
+        assert self.ended.wait(10)
+        raise LinkClosed("closed")
 
-def test_what_one_thread_sends_does_not_overtake_what_another_flushes() -> None:
+    def close(self) -> None:
+        self.ended.set()
+
+
+def test_what_is_sent_does_not_overtake_what_is_on_its_way() -> None:
     channel = Narrow()
-    link = ChannelLink(channel)
+    link = ResumingLink(lambda requests, wait: ChannelCall(lambda: channel, requests), "datachannel:x")
     link.hold()
     link.send(ItemMessage(1, codec="json", meta=b"1"))
-    flushing = threading.Thread(target=link.flush)
-    flushing.start()
+    link.flush()
     assert channel.sending.wait(10)
-    sending = threading.Thread(target=link.send, args=(ItemMessage(2, codec="json", meta=b"2"),))
-    sending.start()
-    sending.join(0.2)  # it would be through by now
+    for number in (2, 3):
+        link.send(ItemMessage(number, codec="json", meta=b"2"))
     channel.go_on.set()
-    for thread in (flushing, sending):
-        thread.join(10)
-    assert [message.input for data in channel.sent for message in decode_batch(data)] == [1, 2]
+    assert until(lambda: [message.input for data in channel.sent for message in decode_batch(data)] == [1, 2, 3])
+    link.close()
 
 
 def test_two_sides_that_both_send_much_do_not_wait_for_each_other() -> None:

@@ -137,7 +137,8 @@ class ChannelConnection:
             return ChannelCall(lambda: self._channel(name, _STEP), requests)
 
         link = ResumingLink(dial, self._config.url, request.session, request.grace, self._config.timeout)
-        link.send(request)
+        with suppress(LinkClosed):  # it has ended already: recv says why
+            link.send(request)
         return link
 
     def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:

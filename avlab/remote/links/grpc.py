@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,8 @@ class GrpcConnection:
                 return GrpcCall(method(requests, metadata=metadata, wait_for_ready=wait), self._url)
 
         link = ResumingLink(dial, self._url, request.session, request.grace, self._config.timeout, self._probe, trace)
-        link.send(request)
+        with suppress(LinkClosed):  # it has ended already: recv says why
+            link.send(request)
         return link
 
     def execute(self, request: Open, blobs: Mapping[str, bytes], item: ItemMessage) -> Iterator[Message]:
