@@ -251,8 +251,7 @@ def test_a_task_that_is_cancelled_twice_waits_for_what_it_began() -> None:
 
     async def cancelled_twice() -> None:
         task = asyncio.create_task(in_thread(work, lambda: None))
-        while not began.is_set():
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(began.wait, 10)
         for _ in range(2):
             task.cancel()
             for _ in range(3):
