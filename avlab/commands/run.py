@@ -47,5 +47,7 @@ def pipeline(steps: list[str], on: str | None = None) -> Any:
     try:
         spec = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is not a pipeline spec: {error}") from error
+        raise ConfigError(
+            f"{path} is not a pipeline spec (JSON): {error}; a media file needs nodes and an output behind it"
+        ) from error
     return avlab.Pipeline.from_spec(spec)

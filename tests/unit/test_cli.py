@@ -33,6 +33,12 @@ def test_traceback_may_stand_anywhere(before: bool, tmp_path: Path) -> None:
         cli.main(["--traceback", *words] if before else [*words, "--traceback"])
 
 
+def test_a_media_file_alone_is_told_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"\x00\x86")
+    assert cli.main(["run", str(tmp_path / "film.mp4")]) == 2
+    assert "a media file needs nodes and an output behind it" in capsys.readouterr().err
+
+
 def test_a_broken_plug_in_is_named_and_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
