@@ -1,6 +1,7 @@
 """Packages that sessions bring, installed in a container: built there, kept on its volume, found again by the next container."""
 
 import os
+import socket
 import ssl
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docker
+import psutil
 import pytest
 from avlab_executor.container.engine import engine
 from avlab_executor.container.options import CACHE, Options, container_name
@@ -73,7 +75,8 @@ def test_a_package_is_installed_once_and_kept_for_the_next_container(start) -> N
 def index(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """URL of an index on this machine, as containers reach it, and the file of the authority that vouches for it."""
     with closing(docker.from_env()) as client:
-        host = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        bridge = client.networks.get("bridge").attrs["Options"]["com.docker.network.bridge.name"]
+    host = next(each.address for each in psutil.net_if_addrs()[bridge] if each.family is socket.AF_INET)
     (tmp_path / "simple" / "witness").mkdir(parents=True)
     make_wheel(tmp_path / "simple" / "witness", "witness", VERSION, files={"witness.py": f"__version__ = '{VERSION}'\n"})
     make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
