@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[1] / "rtc"))  # what tests of live me
 from pages import FAKE_DEVICES, FLAGS, GOT, KEEP, NUMBER, chromium
 
 PATIENCE = 60_000  # ms
+QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 READY = """() => {
   const panel = window.jupyterapp?.shell?.currentWidget;
@@ -214,8 +215,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab without questions about news."""
-    quiet = {"fetchNews": "false", "checkForUpdates": False}
-    server = Server(tmp_path_factory.mktemp("lab"), {"@jupyterlab/apputils-extension:notification": quiet})
+    server = Server(tmp_path_factory.mktemp("lab"), QUIET)
     yield server
     server.close()
 
@@ -260,7 +260,7 @@ def notebook(browser: Browser, server: Server) -> Iterator[Notebook]:
 @pytest.fixture
 def keeping(browser: Browser, tmp_path: Path) -> Iterator[Notebook]:
     """A page for one notebook, in a JupyterLab that is told to save the state of widgets."""
-    server = Server(tmp_path, {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}})
+    server = Server(tmp_path, QUIET | {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}})
     yield from opened(browser.new_context(viewport={"width": 1100, "height": 900}), server)
     server.close()
 
