@@ -327,18 +327,22 @@ class Counting:
 
     def __getattr__(self, kind: str):
         def wrap(path: str):
-            method = getattr(self.channel, kind)(path)
-
-            def counted(request, **options):
-                name = path.rpartition("/")[2]
-                if isinstance(request, bytes):
-                    self.bytes[name] += len(request)
-                    return method(request, **options)
-                return method(self._count(name, request), **options)
-
+            method, name = getattr(self.channel, kind)(path), path.rpartition("/")[2]
+            counted = self._counted(name, method)
+            if hasattr(method, "future"):
+                counted.future = self._counted(name, method.future)
             return counted
 
         return wrap if "_" in kind else getattr(self.channel, kind)
+
+    def _counted(self, name, method):
+        def counted(request, **options):
+            if isinstance(request, bytes):
+                self.bytes[name] += len(request)
+                return method(request, **options)
+            return method(self._count(name, request), **options)
+
+        return counted
 
     def _count(self, name, requests):
         for request in requests:
