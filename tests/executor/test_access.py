@@ -238,16 +238,23 @@ def test_a_server_that_the_wrong_authority_signed_is_not_trusted(tmp_path, encry
     other, _ = certificate(tmp_path, "other")
     url = f"grpcs://127.0.0.1:{encrypted.port}"
     for tls in (str(other), True):
-        with pytest.raises(ConnectError, match=url) as caught:
+        with pytest.raises(ConnectError, match=f"{url} .*is not trusted here: give tls=") as caught:
             avlab.connect(url, auth=TOKEN, tls=tls)
         assert TOKEN not in str(caught.value)
 
 
 def test_both_sides_speak_tls_or_none_does(own, encrypted, guarded) -> None:
-    with pytest.raises(ConnectError):
+    with pytest.raises(ConnectError, match="write grpcs://"):
         avlab.connect(f"grpc://127.0.0.1:{encrypted.port}", auth=TOKEN)
-    with pytest.raises(ConnectError):
+    with pytest.raises(ConnectError, match="speaks no TLS: write grpc://"):
         avlab.connect(f"grpcs://127.0.0.1:{guarded.port}", auth=TOKEN, tls=str(own[0]))
+
+
+def test_a_certificate_for_another_name_is_told_apart(tmp_path) -> None:
+    cert, key = certificate(tmp_path, "elsewhere", "DNS:elsewhere.example")
+    config = ServerConfig(port=0, token=TOKEN, certificate=cert.read_bytes(), key=key.read_bytes(), warm=0)
+    with Server(config) as server, pytest.raises(ConnectError, match="is for another name"):
+        avlab.connect(f"grpcs://127.0.0.1:{server.port}", auth=TOKEN, tls=str(cert))
 
 
 def test_files_that_are_no_certificates_are_named(tmp_path) -> None:
@@ -313,7 +320,7 @@ def test_a_client_shows_its_certificate(own, mutual, caplog) -> None:
 def test_a_client_without_the_right_certificate_is_not_let_in(own, mutual, shown) -> None:
     server, folder = mutual
     pair = {"certificate": str(folder / f"{shown}.crt"), "key": str(folder / f"{shown}.key")} if shown else {}
-    with pytest.raises(ConnectError) as caught:
+    with pytest.raises(ConnectError, match=r"give tls=avlab\.TLS") as caught:
         avlab.connect(f"grpcs://127.0.0.1:{server.port}", auth=TOKEN, tls=avlab.TLS(str(own[0]), **pair), timeout=5)
     assert TOKEN not in str(caught.value)
 

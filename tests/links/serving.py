@@ -50,12 +50,11 @@ def peer() -> Iterator[Partner]:
         process.communicate(timeout=20)
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for this machine's loopback, and its key."""
+def certificate(folder: Path, name: str, names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
+    """A self-signed certificate, for this machine's loopback unless said otherwise, and its key."""
     paths = folder / f"{name}.crt", folder / f"{name}.key"
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command = ["openssl", *request.split(), *names, "-out", str(paths[0]), "-keyout", str(paths[1])]
+    command = ["openssl", *request.split(), "-addext", f"subjectAltName={names}", "-out", str(paths[0]), "-keyout", str(paths[1])]
     subprocess.run(command, check=True, capture_output=True)
     return paths
 

@@ -47,6 +47,15 @@ MAX_DETAILS = 4000
 """Characters of a server's own words in an error."""
 _CUT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """How gRPC calls a connection that broke."""
+_REMEDY = "is `avlab executor serve` running there?"
+_REMEDIES = (
+    ("CERTIFICATE_VERIFY_FAILED", ("grpcs",), "its certificate is not trusted here: give tls='ca.pem', the authority that signed it"),
+    ("Hostname Verification", ("grpcs",), "its certificate is for another name: use that one in the URL"),
+    ("WRONG_VERSION_NUMBER", ("grpcs",), "what listens there speaks no TLS: write grpc://, if it is on this machine"),
+    ("Socket closed", ("grpc",), "does it speak TLS? Then write grpcs://"),
+    ("Socket closed", ("grpcs",), "does it ask clients for a certificate? Then give tls=avlab.TLS(ca=…, certificate=…, key=…)"),
+)
+"""What gRPC says of a handshake that failed, under which scheme, and what to do."""
 _REFUSED = (
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -212,7 +221,9 @@ def translate(error: Any, url: str) -> AvlabError:
     """gRPC's exceptions stay here."""
     code, details = error.code(), scrubbed(error.details() or "", MAX_DETAILS)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return ConnectError(f"no executor answers at {url} ({details}): is `avlab executor serve` running there?")
+        scheme = url.partition(":")[0]
+        remedy = next((remedy for sign, of, remedy in _REMEDIES if sign in details and scheme in of), _REMEDY)
+        return ConnectError(f"no executor answers at {url} ({details}): {remedy}")
     if code in _REFUSED:
         return Denied(f"the executor at {url} refuses: {details}")
     if code is grpc.StatusCode.CANCELLED:
