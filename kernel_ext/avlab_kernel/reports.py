@@ -70,7 +70,7 @@ def doctor(desk: Desk) -> Table:
     rows: list[tuple[str, object]] = [("executor", desk.url)]
     described = desk.executor().describe()
     for tier in described.tiers:
-        rows.append((f"tier {getattr(tier, 'name', tier)}", getattr(tier, "reason", "") or "possible"))
+        rows.append((f"tier {tier.name}", f"{'on' if tier.available else 'off'}: {tier.reason or 'possible'}"))
     rows.append(("environments", f"{described.environments}, Python {', '.join(described.pythons)}"))
     for name in ("avlab", "cloudpickle", "ipython", "ipykernel"):
         rows.append((name, metadata.version(name)))

@@ -25,6 +25,7 @@ from avlab_executor.sandbox.visible import Visible, visible
 _TRIAL_SECONDS = 3.0
 _GVISOR_SECONDS = 20.0  # it boots a kernel and an interpreter, on a machine that may be busy
 _PROBE_SECONDS = 40.0
+_MASKED = "the container masks /proc: `avlab executor up --min-tier gvisor` and --security-opt systempaths=unconfined lift that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,10 @@ def report(name: str, folders: Sequence[str]) -> TierReport:
         )
     answer = _try_in_child(name, folders)
     error = answer.get("error", "")
+    if name == GVISOR and error.startswith("mount of proc"):
+        error = f"{error}: {_MASKED}"
+    if name == GVISOR and error.startswith("mount of proc on /proc"):
+        error += f" ({_MASKED})"
     broken = answer.get("failures", [])
     memory = cgroup.unavailable()
     layers = [Layer("gVisor", not error, error)] if name == GVISOR else []
