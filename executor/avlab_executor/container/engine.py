@@ -132,7 +132,7 @@ class Engine:
         """What the container of that name has written, from ``lines`` before now on. Raises ConnectError if there is none."""
         found = self.find(name)
         if found is None:
-            raise ConnectError(f"there is no container {container_name(name)}: `avlab executor up{f" {name}" if name else ""}` starts it")
+            raise ConnectError(f"there is no container {container_name(name)}: `{' '.join(('avlab executor up', name)).strip()}` starts it")
         if follow:
             yield from found.logs(stream=True, follow=True, tail=lines)
         else:
