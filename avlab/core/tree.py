@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -22,6 +23,8 @@ MAX_DEPTH = 64
 MAX_META = 64 << 20
 MAX_PARTS = 1 << 21
 """Values within one value: each costs its reader some 70 bytes, however short it is on the wire."""
+MAX_ALIKE = 64
+"""Keys of one hash in a set or dict: each is compared with all those before it, and numbers of one hash are easily made."""
 SHORT = 2 << 10
 PLAIN = (type(None), bool, int, float, str)
 CONTAINERS = (list, tuple, dict, set, frozenset, complex)
@@ -172,7 +175,9 @@ class Values:
             return _make(cls, {k: self._grow(v, leaves, down) for k, v in state.items()})
         children = [self._grow(v, leaves, down) for v in rest]
         if tag == "dict":
-            return dict(zip(children[::2], children[1::2], strict=True))
+            return dict(zip(_keys(children[::2]), children[1::2], strict=True))
+        if tag in ("set", "frozenset"):
+            children = _keys(children)
         return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[tag](children)
 
 
@@ -191,6 +196,13 @@ class _Leaves:
 
 _EXACT: dict[type, Callable[[Any], Any]] = {int: int.__int__, float: float.__float__, str: str.__str__}
 """Plain values out of derived ones, whatever conversions their classes define."""
+
+
+def _keys(values: list[Any]) -> list[Any]:
+    """The values, if a set or dict of them is made in linear time. Raises CodecError."""
+    if len(values) > MAX_ALIKE and max(Counter(map(hash, values)).values()) > MAX_ALIKE:
+        raise CodecError(f"more than {MAX_ALIKE} keys of a set or dict have one hash")
+    return values
 
 
 def _make(cls: type, state: dict[str, Any]) -> Any:
@@ -214,7 +226,8 @@ def _as_json(codec: str, value: Any, buffers: list[Buffer]) -> tuple[str, bytes,
     return (codec, text, buffers) if len(text) <= SHORT else (codec, b"", [*buffers, text])
 
 
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+# Also a text that never ends, and without a way back: what matches from each of its quotes anew takes hours.
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _CONTAINER = re.compile(rb"[ \t\r\n]*[\[{]")
 
 

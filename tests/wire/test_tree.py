@@ -2,11 +2,13 @@
 
 import json
 import random
+import time
 import tracemalloc
 from dataclasses import dataclass, field
 
 import pytest
 
+from avlab.core import tree
 from avlab.core.errors import CodecError
 from avlab.core.message import ItemMessage
 from avlab.core.tree import MAX_DEPTH, Values, class_name
@@ -81,7 +83,7 @@ def test_not_implemented_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "tree",
+    "given",
     [
         [],
         [[]],
@@ -129,9 +131,9 @@ def test_not_implemented_stays_what_it_is() -> None:
     ],
     ids=json.dumps,
 )
-def test_hostile_trees_are_refused(tree) -> None:
+def test_hostile_trees_are_refused(given) -> None:
     values = Values(classes={class_name(Pair): Pair})
-    for node in (tree, {"k": tree}, ["tuple", tree]):
+    for node in (given, {"k": given}, ["tuple", given]):
         with pytest.raises(CodecError):
             values.decode("tree", json.dumps(node).encode(), [b"data"])
 
@@ -151,17 +153,17 @@ def test_random_trees_are_values_or_a_codec_error() -> None:
     values = Values(classes={class_name(Pair): Pair})
     words = [*TAGS, "bytes", "json", "numpy.ndarray", "tree", class_name(Pair), "", 0, 1, -1, 2.5, None, True]
 
-    def tree(depth: int):
+    def grown(depth: int):
         shape = dice.random()
         if depth > 4 or shape < 0.3:
             return dice.choice(words)
         if shape < 0.45:
-            return {dice.choice(["left", "right", "k"]): tree(depth + 1) for _ in range(dice.randrange(3))}
-        return [dice.choice(TAGS), *[tree(depth + 1) for _ in range(dice.randrange(5))]]
+            return {dice.choice(["left", "right", "k"]): grown(depth + 1) for _ in range(dice.randrange(3))}
+        return [dice.choice(TAGS), *[grown(depth + 1) for _ in range(dice.randrange(5))]]
 
     made = 0
     for _ in range(6000):
-        text = json.dumps(tree(0)).encode()
+        text = json.dumps(grown(0)).encode()
         if dice.random() < 0.2:
             text = text[: dice.randrange(len(text))]
         try:
@@ -183,3 +185,30 @@ def test_one_buffer_named_many_times_fills_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def seconds_of(text: bytes, expected: str) -> float:
+    began = time.process_time()
+    with pytest.raises(CodecError, match=expected):
+        Values().decode("tree", b"", [text])
+    return time.process_time() - began
+
+
+def test_a_text_that_never_ends_is_read_once(monkeypatch) -> None:
+    """A pattern that begins anew at each of its quotes would take a minute for this, and days for the largest one."""
+    monkeypatch.setattr(tree, "MAX_PARTS", 1000)
+    assert seconds_of(b'["' + b',\\"' * 50_000, "not JSON") < 10
+    assert seconds_of(b'["' + b",\\" * 50_000, "not JSON") < 10
+    assert over_the_wire(["a,[{\\\"" * 1000, "\n,"]) == ["a,[{\\\"" * 1000, "\n,"]
+    with pytest.raises(CodecError, match="parts"):
+        Values().decode("tree", b"", [json.dumps(["list", *['"\\'] * 1001]).encode()])
+
+
+@pytest.mark.parametrize("tag", ["set", "frozenset", "dict"])
+def test_keys_of_one_hash_are_few(tag) -> None:
+    """Each is compared with all before it: these would take half a minute, and the most that fit into an item hours."""
+    alike = [key * ((1 << 61) - 1) for key in range(60_000)]
+    values = alike if tag != "dict" else [each for key in alike for each in (key, 0)]
+    assert seconds_of(json.dumps([tag, *values]).encode(), "one hash") < 10
+    assert over_the_wire(set(alike[:50])) == set(alike[:50])
+    assert over_the_wire(set(range(100_000))) == set(range(100_000))
