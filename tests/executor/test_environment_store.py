@@ -17,12 +17,13 @@ import pytest
 from avlab_executor.environments import build, finish, interpreters, rooms
 from avlab_executor.environments.installer import MAX_LINE, find_uv
 from avlab_executor.environments.policy import Policy
-from avlab_executor.environments.spec import Environment, Spec
+from avlab_executor.environments.spec import Environment, Spec, wanted
 from avlab_executor.environments.store import Store
 from serving import until
 from wheelhouse import FOLDER, make_source, make_wheel
 
 from avlab.core.errors import Cancelled, ConfigError, Denied, EnvironmentFailed
+from avlab.core.message import Bundle, BundleKind
 from avlab.remote.requirements import normal
 
 TIER = "namespaces"
@@ -410,6 +411,21 @@ def test_a_policy_says_what_it_does_not_allow():
     for wrong in ({"mode": "some"}, {"size": 0}, {"seconds": -1}):
         with pytest.raises(ConfigError):
             Policy(**wrong)
+
+
+@pytest.mark.parametrize("python", ["-evil", "/../python-evil", "3.11-evil", "3.9\n", "٣.11"])
+def test_a_version_of_python_is_not_the_name_of_a_program(tmp_path, monkeypatch, python):
+    """It is looked for as a program of that name, which is started and asked."""
+    for name in (f"python{python.strip()}", "python-evil"):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for kind in BundleKind:
+        with pytest.raises(ConfigError, match="minor version"):
+            wanted(Bundle(kind, python=python), Policy("wheels"))
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_what_an_installer_says_is_bounded():

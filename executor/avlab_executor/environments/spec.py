@@ -51,7 +51,7 @@ class Spec:
 def wanted(bundle: Bundle, policy: Policy) -> Spec | None:
     """The environment that a bundle needs; None: the executor's own.
 
-    Raises ConfigError for requirements that are none; Denied for those that the policy does not allow; VersionMismatch for an object
+    Raises ConfigError for requirements and versions of Python that are none; Denied for those that the policy does not allow; VersionMismatch for an object
     pickled by a Python that is not here, and EnvironmentFailed for another bundle that asks for one.
     """
     requirements = normal(bundle.requirements)
@@ -61,11 +61,11 @@ def wanted(bundle: Bundle, policy: Policy) -> Spec | None:
     if not requirements and pickled and policy.mode == "off":
         return None  # the worker says which version it has
     policy.check(requirements)
-    minor = bundle.python or python_version()
-    if pickled and minor != python_version() and interpreters.find(minor) is None:
-        check_versions(bundle)
-    interpreter = interpreters.find(check_minor(minor))
+    minor = check_minor(bundle.python or python_version())  # before it is looked for: it becomes the name of a program
+    interpreter = interpreters.find(minor)
     if interpreter is None:
+        if pickled:
+            check_versions(bundle)
         raise EnvironmentFailed(
             f"there is no Python {minor} where the executor runs: it has {', '.join(interpreters.minors())}; others must be on its PATH as "
             f"python{minor}"
