@@ -107,6 +107,8 @@ def decode_status(data: bytes) -> Status:
         proto = pb.StatusReport.FromString(data)
     except DecodeError as error:
         raise CodecError(f"a malformed StatusReport: {error}") from None
+    if max(len(proto.sessions), len(proto.quotas)) > MAX_ENTRIES:
+        raise CodecError(f"a StatusReport of {len(proto.sessions)} sessions and {len(proto.quotas)} quotas is none")
     sessions = tuple(
         SessionStatus(**{f.name: getattr(s, f.name) for f in fields(SessionStatus)}) for s in proto.sessions
     )

@@ -20,7 +20,7 @@ from avlab_executor.worker_link import WorkerLink
 ENDING_SECONDS = 1.0
 """A session that its caller has just closed still holds its place until its worker is gone."""
 BEGINNING = 4
-"""Streams of a tenant beyond its quota of sessions: each holds one of the server's threads, also before it opens a session."""
+"""Streams, and sessions without a worker, of a tenant beyond its quota of sessions: each holds a thread."""
 LOOK_SECONDS = 0.5
 """How often the use of running sessions is compared with the quotas: what one may exceed them by."""
 

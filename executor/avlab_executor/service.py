@@ -12,7 +12,7 @@ from avlab.core.status import encode_description, encode_status, label
 from avlab.core.wire import MAX_MESSAGE, decode_batch, decode_names, encode_names
 from avlab.remote import tracing
 from avlab.remote.tracing import Trace
-from avlab_executor.accounts import ENDING_SECONDS, LOOK_SECONDS, Account, Caller
+from avlab_executor.accounts import BEGINNING, ENDING_SECONDS, LOOK_SECONDS, Account, Caller
 from avlab_executor.audit import audit
 from avlab_executor.embedded import Embedded
 from avlab_executor.environments.policy import OFF, Policy
@@ -153,10 +153,12 @@ class Service:
         return used
 
     def session(self, request: Open, kinds: Collection[BundleKind], caller: Caller) -> Session:
-        """A session for a caller's Open, which the same tenant may resume. Raises Denied for a name that is short or taken."""
+        """A session for a caller's Open, which the same tenant may resume. Raises Denied for a name that is short or taken, and when
+        too many of the tenant begin or wait for their callers."""
         begin = Beginning(self.prepare(request, caller), lambda: self.start(request, kinds, caller))
+        tenant = caller.account.tenant
         try:
-            return self._named.start(request, caller.account.tenant.name, begin)
+            return self._named.start(request, tenant.name, begin, min(self._sessions, tenant.quota.sessions or self._sessions) + BEGINNING)
         except AvlabError as error:
             self.deny(caller, "session", error)
             raise

@@ -20,10 +20,13 @@ class Sessions:
         self._named: dict[tuple[str, str], Session] = {}  # by owner and name: names of others are not told from free ones
         self._changed = threading.Condition()
 
-    def start(self, request: Open, owner: str, begin: Beginning) -> Session:
-        """A new session. Raises Denied for a name that is short or taken."""
+    def start(self, request: Open, owner: str, begin: Beginning, most: int) -> Session:
+        """A new session. Raises Denied for a name that is short or taken, and for more than ``most`` of one owner: each holds memory
+        and a thread for its grace, also one whose caller has gone before it had a worker."""
         session = Session(begin, request, owner, self._forget)
         with self._changed:
+            if sum(each.owner == owner for each in self._all) >= most:
+                raise Denied(f"{most} sessions of {owner!r} are open, begin or wait for their callers: close one, or try again later")
             if session.grace > 0:
                 if len(session.name) < MIN_NAME:
                     raise Denied(

@@ -23,6 +23,7 @@ from serving import until
 import avlab
 from avlab.core.clock import FakeClock
 from avlab.core.errors import BundleError, ConfigError, Denied, LimitExceeded
+from avlab.core.headers import MAX_ENTRIES
 from avlab.core.message import Blob, Bundle, BundleKind, End, Failure, Open, Opened, Resume
 from avlab.core.status import MAX_STATUS, QuotaStatus, SessionStatus, Status, decode_status, encode_status, label
 from avlab.core.wire import decode_batch, decode_names, encode_batch, encode_names
@@ -366,6 +367,27 @@ def test_streams_that_open_nothing_are_bounded_and_leave_room_for_others() -> No
         assert until(lambda: server._service.accounts[0]._streams == 0)
 
 
+def test_sessions_whose_callers_have_gone_before_they_began_are_bounded() -> None:
+    """Each waits for its caller as long as that has asked for, with a thread that counts the time."""
+    asked, gone = Open(Bundle(BundleKind.NODE, "Resize"), grace=600.0), threading.Event()
+
+    def begin(number: int) -> Iterator[bytes]:
+        yield encode_batch([replace(asked, session=f"nobody-can-guess-{number}")])
+        gone.wait(20)
+
+    tenants = Tenant("a", ("a",), Quota(sessions=1)), Tenant("b", ("b",))
+    with serving(*tenants) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        for number in range(20):
+            call = channel.stream_stream("/avlab.v1.Executor/StreamNode")(begin(number), metadata=[("authorization", "Bearer a")])
+            call.initial_metadata()
+            call.cancel()
+        gone.set()
+        assert until(lambda: server._service.accounts[0]._streams == 0)
+        assert len(server._service._named.all()) <= 1 + BEGINNING
+        with client(server, "b") as other, other.open(Callee()) as session:
+            assert session.call("add", 1) == 2
+
+
 def test_who_sends_blobs_and_never_ends_is_cut_off(shared, monkeypatch) -> None:
     monkeypatch.setattr("avlab_executor.calls.SEND_SECONDS", 0.2)
     never = threading.Event()
@@ -453,6 +475,8 @@ def test_a_status_survives_its_trip() -> None:
     impossible = (
         encode_status(replace(status, uptime=math.inf)),
         encode_status(Status(quotas=(QuotaStatus(used=math.nan),))),
+        b"\x2a\x00" * (MAX_ENTRIES + 1),  # two bytes each, and an object here
+        b"\x32\x00" * (MAX_ENTRIES + 1),
     )
     for wrong in (b"\xff\xff", bytes(MAX_STATUS + 1), *impossible):
         with pytest.raises(avlab.CodecError):

@@ -338,7 +338,7 @@ def at_once(link: Idle) -> Beginning:
 def test_a_session_is_its_owners_alone() -> None:
     sessions = Sessions()
     link = Idle()
-    session = sessions.start(Open(NODE, session="o" * 32, grace=5), "anna", at_once(link))
+    session = sessions.start(Open(NODE, session="o" * 32, grace=5), "anna", at_once(link), 8)
     position = session.outputs(session.attach(lambda: None), 0)
     threading.Timer(0.1, session.detach, (0,)).start()
     assert list(position) == []  # it has its link by then
@@ -369,9 +369,9 @@ def test_a_session_can_be_resumed_while_it_begins() -> None:
         raise Denied("full")
 
     request = Open(NODE, session="w" * 32, grace=5)
-    session = sessions.start(request, "", Beginning(progress(), start))
+    session = sessions.start(request, "", Beginning(progress(), start), 8)
     with pytest.raises(Denied, match="exists"):
-        sessions.start(request, "", Beginning(silent(), start))
+        sessions.start(request, "", Beginning(silent(), start), 8)
     old = session.outputs(session.attach(lambda: None), 0)
     assert next(decode_batch(next(old))) == Log("stdout", b"one")
     thread = threading.Thread(target=list, args=(old,))
