@@ -223,10 +223,13 @@ def test_the_largest_times_are_only_numbers(impostor, executor):
         assert item.time == pytest.approx(2.0**126)
 
 
-def test_what_is_sent_without_being_asked_for_waits_in_bounded_memory(impostor, executor):
-    """A flood of large items, which nobody takes: the client stops reading, and gRPC's flow control the server."""
+@pytest.mark.parametrize(
+    "message", [output(1, codec="bytes", meta=b"", buffers=[bytes(16 * MIB)]), Blob("b", bytes(16 * MIB))], ids=["item", "blob"]
+)
+def test_what_is_sent_without_being_asked_for_waits_in_bounded_memory(impostor, executor, message):
+    """A flood of large messages, which nobody takes: the client stops reading, and gRPC's flow control the server."""
     sent = []
-    large = encode_batch([output(1, codec="bytes", meta=b"", buffers=[bytes(16 * MIB)])])
+    large = encode_batch([message])
 
     def stream(requests: Iterator[bytes]) -> Iterable[bytes]:
         next(requests)

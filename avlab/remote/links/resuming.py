@@ -15,7 +15,6 @@ from avlab.core.message import (
     MAX_ITEM,
     Credit,
     Failure,
-    ItemMessage,
     Log,
     Message,
     Receipt,
@@ -27,14 +26,14 @@ from avlab.core.wire import decode_batch, encode_batch
 from avlab.remote import tracing
 from avlab.remote.failure import restore
 from avlab.remote.interrupts import exposed
-from avlab.remote.outbox import SMALL, Outbox
+from avlab.remote.outbox import Outbox
 from avlab.remote.replay import Replay
 from avlab.remote.tracing import Trace
 
 NOTICE_SECONDS = 1.0
 """A cut that lasts longer is told to whoever waits."""
 _WAITING = 256
-_MOST_BYTES = 2 * MAX_ITEM  # of payloads that have arrived and are not taken yet
+_MOST_BYTES = 2 * MAX_ITEM  # of batches that have arrived since all was taken last; one more is allowed
 _KILL_SECONDS = 1.0
 _PAUSE = 0.1  # between two calls of which the first has failed
 _open: WeakSet[ResumingLink] = WeakSet()  # those whose workers would outlive this process for a while
@@ -88,6 +87,7 @@ class ResumingLink:
         self._replay = Replay(session, keeps=grace > 0)
         self._outbox = Outbox(self._replay)
         self._arrived: deque[Message] = deque()
+        self._unread = 0  # bytes that came while something waited in it
         self._changed = threading.Condition()
         self._error: AvlabError | None = None
         self._cut_at: int | None = None  # since when there has been no connection
@@ -124,7 +124,7 @@ class ResumingLink:
                 if not arrived:
                     raise TimeoutError(f"nothing arrived within {timeout} s")
             message = self._arrived.popleft()
-            if len(self._arrived) == _WAITING - 1 or _size(message) > SMALL:
+            if len(self._arrived) == _WAITING - 1 or not self._arrived:
                 self._changed.notify_all()
             return message
 
@@ -182,10 +182,10 @@ class ResumingLink:
             for data in self._call:
                 if self._awaited is not None and self._cut_at is None:
                     self._connected()
-                if len(data) > SMALL:
-                    with self._changed:
-                        while sum(map(_size, self._arrived)) > _MOST_BYTES and self._error is None:
-                            self._changed.wait()
+                with self._changed:
+                    while self._unread > _MOST_BYTES and self._arrived and self._error is None:
+                        self._changed.wait()
+                    self._unread = len(data) + (self._unread if self._arrived else 0)
                 for message in decode_batch(data):
                     self._take(message, len(data))
                 if self._replay.pressing:
@@ -312,12 +312,6 @@ class ResumingLink:
         if self._killing:
             parts.append(Signal(SignalKind.KILL))
         return self._outbox.begin(encode_batch(parts))
-
-
-def _size(message: Message) -> int:
-    if type(message) is ItemMessage:
-        return message.nbytes
-    return len(message.data) if type(message) is Log else 0
 
 
 @atexit.register
