@@ -11,7 +11,7 @@ from avlab.core.errors import AvlabError, CodecError, ConfigError, Denied, LinkC
 from avlab.core.message import Open, Resume
 from avlab.remote.links.datachannel import DONE, FAILED, SERVICE, MessageChannel
 from avlab_executor.accounts import Caller
-from avlab_executor.audit import audit
+from avlab_executor.audit import Strangers
 from avlab_executor.auth import Auth
 from avlab_executor.relay import relay
 from avlab_executor.service import STREAMS, Service
@@ -20,6 +20,8 @@ from avlab_executor.tenants import Tenant
 
 OPEN_SECONDS = 10.0
 """How long a channel may say nothing before its first message: each holds one thread."""
+MAX_SHOWN = 8 << 10
+"""Bytes of a channel's first message, which holds a token: more are not taken from strangers."""
 _log = logging.getLogger("avlab.executor")
 
 
@@ -50,7 +52,7 @@ class PeerExecutor:
         if not anybody and not all(tenant.tokens for tenant in known):
             raise ConfigError("a tenant without a token could not call: give each of tenants= its tokens")
         self._service = Service(sessions=sessions, tenants=known, **options)  # type: ignore[arg-type]
-        self._auth = Auth(self._service.accounts)
+        self._auth, self._strangers = Auth(self._service.accounts), Strangers()
         self._room = threading.Semaphore(sessions + 8)
         self._threads: dict[threading.Thread, MessageChannel] = {}
         self._lock = threading.Lock()
@@ -67,6 +69,7 @@ class PeerExecutor:
             if self._closed or not channel.label.startswith(SERVICE) or not self._room.acquire(blocking=False):
                 channel.close()
                 return
+            channel.first = MAX_SHOWN
             thread = threading.Thread(target=self._serve, args=(channel,), name="avlab-peer", daemon=True)
             self._threads[thread] = channel
             thread.start()  # before `close` can wait for it
@@ -74,12 +77,15 @@ class PeerExecutor:
     def _serve(self, channel: MessageChannel) -> None:
         method = channel.label.removeprefix(SERVICE)
         try:
-            shown = channel.recv(OPEN_SECONDS)
-            if method in STREAMS:
-                self._stream(channel, method, shown)
+            caller = self._caller(channel.recv(OPEN_SECONDS))  # nothing else of a stranger is read
+            if caller is None:
+                refused = encoded(refusal(Denied("this peer's executor wants a valid token: connect with auth=…")))
+                channel.send(refused if method in STREAMS else FAILED + refused)
+            elif method in STREAMS:
+                return self._stream(channel, method, caller)
             else:
-                channel.send(self._reply(channel, method, shown))
-                channel.wait(OPEN_SECONDS)  # the caller closes when it has the reply
+                channel.send(self._reply(channel, method, caller))
+            channel.wait(OPEN_SECONDS)  # the caller closes when it has the reply
         except (LinkClosed, TimeoutError):
             return  # the caller is gone, or never began: nobody reads an answer
         except Exception:  # noqa: BLE001  it costs this channel and no other
@@ -90,26 +96,25 @@ class PeerExecutor:
             with self._lock:
                 self._threads.pop(threading.current_thread(), None)
 
-    def _caller(self, shown: bytes) -> Caller:
+    def _caller(self, shown: bytes) -> Caller | None:
         account = self._auth.account(shown.decode(errors="replace"))
         if account is None:
-            audit("deny", peer="a peer", what="call", error="Unauthenticated")
-            raise Denied("this peer's executor wants a valid token: connect with auth=…")
+            self._strangers.denied("a peer", "call")
+            return None
         return Caller(account, "a peer")
 
-    def _stream(self, channel: MessageChannel, method: str, shown: bytes) -> None:
+    def _stream(self, channel: MessageChannel, method: str, caller: Caller) -> None:
         def start(request: Open) -> Session:
-            return self._service.session(request, STREAMS[method], self._caller(shown))
+            return self._service.session(request, STREAMS[method], caller)
 
         def find(request: Resume) -> Session:
-            return self._service.find(request, self._caller(shown))
+            return self._service.find(request, caller)
 
         for data in relay(_requests(channel), start, find, channel.close):
             channel.send(data)
 
-    def _reply(self, channel: MessageChannel, method: str, shown: bytes) -> bytes:
+    def _reply(self, channel: MessageChannel, method: str, caller: Caller) -> bytes:
         try:
-            caller = self._caller(shown)
             if method == "Describe":
                 channel.recv(OPEN_SECONDS)
                 return DONE + self._service.describe(caller)

@@ -28,7 +28,7 @@ class MessageChannel:
 
     The receiver says how many bytes it has taken, and the sender waits for it: a slow reader holds up the writer, not its own
     memory, in which at most ``hold`` bytes and one message wait. A side that does not keep to this, or sends more than 64 MiB
-    as one message, is cut off.
+    as one message (``first`` bytes as its first one), is cut off.
     """
 
     def __init__(self, channel: Any, runtime: MediaRuntime, hold: int = WINDOW) -> None:
@@ -36,6 +36,7 @@ class MessageChannel:
         self._channel, self._runtime, self._hold = channel, runtime, hold
         self._loop = asyncio.get_running_loop()
         self._turn, self._room, self._open = asyncio.Lock(), asyncio.Event(), asyncio.Event()
+        self.first, self._begun = MAX_MESSAGE, False
         self._sent = self._taken_there = 0
         self._seen = self._told = self._queued = 0
         self._partial = bytearray()
@@ -102,11 +103,12 @@ class MessageChannel:
             return
         self._seen += len(chunk)
         self._partial += memoryview(chunk)[1:]
-        if len(self._partial) > MAX_MESSAGE or self._seen - self._told > WINDOW + 2 * (CHUNK + 1):
+        most = MAX_MESSAGE if self._begun else self.first
+        if len(self._partial) > most or self._seen - self._told > WINDOW + 2 * (CHUNK + 1):
             self._fail(CodecError("the other side sends more than this one can take"))
             return
         if kind == _LAST:
-            message, self._partial = bytes(self._partial), bytearray()
+            message, self._partial, self._begun = bytes(self._partial), bytearray(), True
             with self._changed:
                 self._arrived.append(message)
                 self._queued += len(message)

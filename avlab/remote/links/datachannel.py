@@ -33,7 +33,10 @@ _STEP = 0.5  # seconds that a session's call waits for a connection before it lo
 
 
 class MessageChannel(Protocol):
-    """Carries whole messages both ways, in order, and holds up a sender whose reader is slow."""
+    """Carries whole messages both ways, in order, and holds up a sender whose reader is slow. first: bytes that the other side's
+    first message may have; it is cut off for more."""
+
+    first: int
 
     @property
     def label(self) -> str:
@@ -172,24 +175,26 @@ class ChannelConnection:
             self._call("PutBlobs", *_parts(missing), b"")
 
     def _call(self, method: str, *parts: bytes) -> bytes:
-        channel = self._channel(method)
+        channel: MessageChannel | None = None
         try:
+            channel = self._channel(method)
             for part in parts:
                 channel.send(part)
             reply = channel.recv(self._config.timeout)
         except (LinkClosed, TimeoutError) as error:
             raise ConnectError(f"no executor answers at the other peer ({error}): does it serve one?") from None
         finally:
-            channel.close()
+            if channel is not None:
+                channel.close()
         if reply[:1] == DONE:
             return reply[1:]
         raise _error(reply[1:])
 
 
 def _error(data: bytes) -> AvlabError:
-    match list(decode_batch(data)):
-        case [Failure() as failure]:
-            return restore(failure)
+    first = next(decode_batch(data), None)
+    if isinstance(first, Failure):
+        return restore(first)
     return LinkError("the other peer's executor failed without saying why")
 
 
