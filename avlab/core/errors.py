@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 
@@ -89,7 +90,8 @@ class PoisonItem(SessionError):
 
 
 class WorkerDied(SessionError):
-    """The session's process is gone. ``reason``: oom, signal, cpu, wall, seccomp, output or exit."""
+    """The session's process is gone. ``reason``: oom, signal, cpu, wall, seccomp, output, exit, cancelled (by this side) or stopped
+    (with its executor)."""
 
     def __init__(self, message: str, reason: str = "exit", first_undelivered: int | None = None) -> None:
         super().__init__(message, first_undelivered)
@@ -198,13 +200,8 @@ def nearest_builtin(cls: type) -> str:
     return next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins")
 
 
-_mirrors: dict[tuple[type, str], Any] = {}
-
-
 def _mirrored(kind: type, builtin: str, message: str, members: Sequence[Exception]) -> Any:
-    cls = _mirrors.get((kind, builtin))
-    if cls is None:
-        cls = _mirrors[kind, builtin] = _mirror(kind, builtin)
+    cls = _mirror(kind, builtin) if builtin in vars(builtins) else kind  # a worker may name others without end
     if issubclass(cls, ExceptionGroup):
         return cls(message, members) if members else kind(message)
     error = cls(message)
@@ -212,6 +209,7 @@ def _mirrored(kind: type, builtin: str, message: str, members: Sequence[Exceptio
     return error
 
 
+@cache
 def _mirror(kind: Any, builtin: str) -> Any:
     base = getattr(builtins, builtin, None)
     if not isinstance(base, type) or not issubclass(base, Exception) or builtin in {*_NOT_MIRRORED, "Exception"}:

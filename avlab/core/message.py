@@ -12,8 +12,9 @@ from avlab.core.item import MILLISECONDS
 
 WIRE_VERSION = 1
 MAX_ITEM = 64 << 20
-MAX_MEMBERS = 64
 """Largest payload of one item, in bytes: 64 MiB."""
+MAX_MEMBERS = 64
+"""Exceptions in an exception group, on all its levels."""
 
 Buffer = bytes | bytearray | memoryview
 Received = Buffer | Arriving

@@ -344,8 +344,8 @@ class Caller:
             if self._exchanges or self._reader is not None:
                 return
         try:
-            while True:
-                message = self._link.recv(max(0.0, (until - self._clock()) / 1e9))
+            while (left := until - self._clock()) > 0:  # whatever comes
+                message = self._link.recv(left / 1e9)
                 if isinstance(message, Log):
                     self._observer.logged(message)
         except (TimeoutError, AvlabError):

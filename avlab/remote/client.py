@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
-from avlab.core.scrub import harmless
+from avlab.core.scrub import cut, harmless
 from avlab.core.status import Status
 from avlab.core.tree import Values, class_name
 from avlab.remote import bundle
@@ -23,6 +23,9 @@ from avlab.remote.link import Connection, Description, Link
 from avlab.remote.restart import RestartingLink
 from avlab.remote.session import WINDOW, OnLog, Session, close_soon, new_session_id
 from avlab.remote.twins import in_thread
+
+MAX_PRINTED = 256 << 10
+"""Characters of one piece of a worker's output that are printed."""
 
 
 class Executor:
@@ -216,7 +219,7 @@ def print_log(log: Log) -> None:
         stream = sys.stderr if log.stream == "stderr" else sys.stdout
         if log.dropped:
             stream.write(f"[{log.dropped} bytes of output left out]\n")
-        stream.write(harmless(log.data.decode("utf-8", "replace")))
+        stream.write(harmless(cut(log.data.decode("utf-8", "replace"), MAX_PRINTED)))
         stream.flush()
 
 

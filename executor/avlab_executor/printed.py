@@ -1,4 +1,4 @@
-"""What a worker prints, read from its two pipes: bounded per second, and what exceeds the bound is counted."""
+"""What a worker prints: read from its two pipes, or said in messages. Bounded per second, and what exceeds the bound is counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from avlab.core.message import Log
 READ = 64 << 10
 MAX_LOG = 256 << 10
 """Bytes of output that one second may bring; what exceeds it is counted, not kept."""
-
+MAX_SHOWN = 32 << 20
+"""Bytes of pictures, likewise."""
 TAIL = 2000
 
 
@@ -27,7 +28,7 @@ class Printed:
         for fd in self._names:
             self._poll.register(fd, select.POLLIN)
         self._tail = b""
-        self._second, self._in_second, self._dropped = 0, 0, 0
+        self._second, self._in_second, self._shown, self._dropped = 0, 0, 0, 0
 
     @property
     def pipes(self) -> list[int]:
@@ -53,10 +54,25 @@ class Printed:
         """The last words, taken or not; at most 2000 bytes."""
         return self._tail.decode("utf-8", "replace").strip()
 
-    def _keep(self, stream: str, data: bytes) -> None:
+    def said(self, log: Log) -> None:
+        """Take in a message: a picture, or text, for which there are pipes too."""
+        if log.stream != "display":
+            return self._keep(log.stream, log.data)
+        self._begin_second()
+        self._shown += len(log.data)
+        if self._shown > MAX_SHOWN:
+            self._dropped += len(log.data)
+        else:
+            self.logs.append(log)
+        return None
+
+    def _begin_second(self) -> None:
         second = self._clock() // 1_000_000_000
         if second != self._second:
-            self._second, self._in_second = second, 0
+            self._second, self._in_second, self._shown = second, 0, 0
+
+    def _keep(self, stream: str, data: bytes) -> None:
+        self._begin_second()
         kept = data[: max(0, MAX_LOG - self._in_second)]
         self._in_second += len(data)
         if kept:

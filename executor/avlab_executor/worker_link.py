@@ -140,8 +140,10 @@ class WorkerLink:
         if self._held is not None:
             message, self._held = self._held, None
             return message
-        found = self._link.arrived()
-        return None if found is None else self._received(found)
+        while (found := self._link.arrived()) is not None:
+            if (passed := self._received(found)) is not None:
+                return passed
+        return None
 
     def _wait(self, timeout: float | None) -> None:
         """Until something can be read: a message, and what was printed before it. Raises TimeoutError."""
@@ -201,6 +203,8 @@ class WorkerLink:
                 return self._printed.logs.popleft()
         elif type(message) is Log:
             self._count(len(message.data))
+            self._printed.said(message)
+            return self._printed.logs.popleft() if self._printed.logs else None
         elif type(message) is Opened:
             message.tier = self._worker.tier  # a worker does not say itself how well it is locked
         elif type(message) is Failure:

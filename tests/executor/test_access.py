@@ -3,6 +3,7 @@
 import logging
 import re
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from serving import certificate, served
 
 import avlab
 from avlab._pb import SERVICE
-from avlab.core.errors import ConfigError, ConnectError, Denied
+from avlab.core.errors import ConfigError, ConnectError, Denied, RemoteError
 from avlab.core.message import Failure, Log
-from avlab.remote.client import print_log
+from avlab.remote.client import MAX_PRINTED, print_log
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.failure import restore
 
@@ -357,6 +358,21 @@ def test_an_error_of_another_is_bounded_and_steers_no_terminal() -> None:
         assert len(shown) < 200_000
         assert shown.startswith(r"\x1b]0;title\x07\x1b[2J\u202egnp.exe\r\x9b31m")
         assert "\nthe end\t." in shown
+
+
+def test_names_of_errors_that_are_none_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            assert type(restore(Failure(type="E", builtin=f"{'E' * 100_000}{number}", message="no"))) is RemoteError
+        assert tracemalloc.get_traced_memory()[0] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_output_of_a_worker_is_printed_in_bounded_pieces(capsys) -> None:
+    print_log(Log("stdout", b"x" * (4 << 20)))
+    assert MAX_PRINTED <= len(capsys.readouterr().out) < 2 * MAX_PRINTED
 
 
 def test_output_of_a_worker_keeps_its_colours_and_steers_no_terminal(capsys) -> None:

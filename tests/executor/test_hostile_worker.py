@@ -6,10 +6,12 @@ import os
 import socket
 import struct
 import threading
+from types import SimpleNamespace
 
 import pytest
 from avlab_executor import session
 from avlab_executor.exits import Exit, asked_to_die
+from avlab_executor.printed import MAX_LOG, MAX_SHOWN
 from avlab_executor.session import Beginning
 from avlab_executor.worker_link import WorkerLink
 
@@ -23,7 +25,7 @@ from avlab.core.message import Bundle, BundleKind, Credit, End, Failure, ItemMes
 from avlab.core.tree import Values
 from avlab.core.wire import decode_batch, encode, encode_batch
 from avlab.remote import caller
-from avlab.remote.delivery import MAX_IN_FLIGHT
+from avlab.remote.delivery import MAX_IN_FLIGHT, CallerBank
 from avlab.remote.limits import Limits
 from avlab.remote.links.local import LocalLink
 from avlab.remote.session import WINDOW, Session
@@ -542,6 +544,34 @@ def test_a_worker_that_sends_words_without_end_does_not_escape_its_deadline() ->
             scene.session.call("anything")
     finally:
         scene.close()
+
+
+@pytest.mark.parametrize(("log", "most"), [(Log("stdout", b"x" * 100_000), MAX_LOG), (Log("display", bytes(1 << 20), "image/png"), MAX_SHOWN)])
+def test_what_a_worker_says_in_messages_is_bounded_as_what_it_prints(monkeypatch, log, most) -> None:
+    scene = Scene()
+    scene.link._printed._clock = lambda: 0  # all within one second
+    scene.player = threading.Thread(target=lambda: scene.send(*[log] * 40, answer(1)))
+    scene.player.start()
+    try:
+        assert scene.session.call("anything") == 1
+    finally:
+        scene.close()
+    assert sum(len(each.data) for each in scene.logs) <= most
+    assert sum(each.dropped for each in scene.logs) == 40 * len(log.data) - sum(len(each.data) for each in scene.logs)
+
+
+def test_words_without_end_do_not_keep_a_session_from_closing(monkeypatch) -> None:
+    class Talks:
+        def send(self, message) -> None: ...
+        def recv(self, timeout=None) -> Log:
+            return Log("stdout", b"and")
+
+    now = itertools.count(step=1_000_000)
+    bank = CallerBank()
+    talked: list[Log] = []
+    observer = SimpleNamespace(logged=talked.append)
+    caller.Caller(Talks(), bank, observer, clock=lambda: next(now)).end()
+    assert len(talked) <= caller.END_SECONDS * 1000
 
 
 @pytest.mark.parametrize("base", [(1, 0), (0, 1), (-1, 1000), (1, -(1 << 63))], ids=str)
