@@ -26,6 +26,7 @@ class Replay:
         self.session, self.keeps = session, keeps
         self.epoch = 0
         self.sent = self.received = self.kept = 0
+        self._begun = 0  # the last message that was given out to be sent
         self._messages: dict[int, bytes] = {}  # number → what was sent and has not surely arrived
         self._told = self._untold = 0
         self._urgent = False
@@ -62,6 +63,7 @@ class Replay:
             if found and size > limit:
                 break
             found.append(data)
+            self._begun = max(self._begun, position)
             if not self.keeps:
                 self._drop(position)
         return found
@@ -79,7 +81,7 @@ class Replay:
 
     def forget(self, received: int) -> None:
         """The other side has this many messages. Raises LinkError for more than were sent."""
-        if received > self.sent:
+        if received > self._begun:
             raise LinkError(f"message {received} is said to have arrived and was never sent")
         for number in range(self.sent - len(self._messages) + 1, received + 1):
             self._drop(number)
@@ -89,7 +91,7 @@ class Replay:
 
     def has(self, position: int) -> bool:
         """Whether everything after ``position`` can be sent again."""
-        return self.sent - len(self._messages) <= position <= self.sent
+        return self.sent - len(self._messages) <= position <= self._begun
 
     def resume(self) -> Resume:
         """The caller's first message on a new connection."""

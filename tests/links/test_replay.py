@@ -197,6 +197,7 @@ def kept(count: int, size: int = 10) -> Replay:
     made = Replay("s")
     for _ in range(count):
         made.add(bytes(size))
+    made.pending(0, 1 << 30)  # they are on their way
     return made
 
 
@@ -239,8 +240,15 @@ def test_a_receipt_for_what_was_never_sent_is_refused() -> None:
     side = kept(4)
     with pytest.raises(LinkError, match="never sent"):
         side.forget(5)
+    side.add(b"waits to be sent")
+    for number in (5, 6):
+        with pytest.raises(LinkError, match="never sent"):
+            side.forget(number)
+    assert not side.has(5)
     side.forget(4)
     side.forget(2)  # an old one
+    assert side.pending(4, 100) == [b"waits to be sent"]
+    side.forget(5)
     assert side.kept == 0
 
 
