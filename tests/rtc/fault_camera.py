@@ -7,13 +7,13 @@ picture are apart cannot be told this way.
 import asyncio
 import threading
 import time
-import wave
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from aiortc.mediastreams import MediaStreamError
 from fault_lab import FPS, SIZE, Detour, Lab, Record
+from pages import numbered
 from telling_sound import RATE, Heard, second
 
 import avlab
@@ -38,17 +38,7 @@ HEARD = "async (sdp) => await window.pc.setRemoteDescription({ type: 'answer', s
 
 def devices(folder: Path) -> list[str]:
     """Chromium's flags for a camera and a microphone with known content."""
-    picture, sound = folder / "numbers.y4m", folder / "telling.wav"
-    with picture.open("wb") as file:
-        file.write(f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F{FPS}:1 Ip A1:1 C420jpeg\n".encode())
-        for item in avlab.TestSource(size=SIZE, rate=FPS, audio=False, duration=LOOP).items():
-            file.write(b"FRAME\n" + item.value.to_ndarray().tobytes())
-    with wave.open(str(sound), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(np.tile(second(), LOOP).tobytes())
-    return [f"--use-file-for-fake-video-capture={picture}", f"--use-file-for-fake-audio-capture={sound}"]
+    return numbered(folder, np.tile(second(), LOOP), SIZE, FPS, LOOP)
 
 
 class Camera:

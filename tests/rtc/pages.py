@@ -1,12 +1,19 @@
 """What tests run and ask in a real browser."""
 
 import shutil
+import wave
+from pathlib import Path
+
+import numpy as np
+
+import avlab
 
 FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
 ]  # fmt: skip
 FAKE_DEVICES = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+TONE = (8000 * np.sin(np.arange(96000) * 2 * np.pi * 440 / 48000)).astype("<i2")
 # The number that TestSource draws into a picture, read from the pixels that are shown; -1 when there is none.
 NUMBER = """(element) => {
   const [width, height] = [element.videoWidth || element.width, element.videoHeight || element.height];
@@ -65,3 +72,24 @@ def chromium() -> str:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program, "no Chromium on PATH: make test installs Debian's package chromium"
     return program
+
+
+def numbered(
+    folder: Path,
+    sound: np.ndarray = TONE,
+    size: tuple[int, int] = (1280, 720),
+    rate: int = 30,
+    seconds: int = 2,
+) -> list[str]:
+    """Flags of a browser whose camera shows TestSource's numbers and whose microphone hears a sound (48 kHz, int16), over and over."""
+    pictures, heard = folder / "numbers.y4m", folder / "sound.wav"
+    with pictures.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{size[0]} H{size[1]} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+        for item in avlab.TestSource(size=size, rate=rate, audio=False, duration=seconds).items():
+            file.write(b"FRAME\n" + item.value.to_ndarray().tobytes())
+    with wave.open(str(heard), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(48000)
+        file.writeframes(sound.tobytes())
+    return [f"--use-file-for-fake-video-capture={pictures}", f"--use-file-for-fake-audio-capture={heard}"]

@@ -1,15 +1,12 @@
 """Camera and Microphone in a real JupyterLab, with a camera whose pictures carry their numbers."""
 
 import json
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-import avlab
+from pages import numbered
 
 SETUP = """import avlab
 from collections import Counter
@@ -43,19 +40,7 @@ TRACKS += "MediaDevices.prototype.getUserMedia = async function (...a) { const s
 
 @pytest.fixture(scope="module")
 def browser(launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("fake")
-    picture, sound = folder / "numbers.y4m", folder / "beeps.wav"
-    with picture.open("wb") as file:
-        file.write(b"YUV4MPEG2 W1280 H720 F30:1 Ip A1:1 C420jpeg\n")
-        for item in avlab.TestSource(audio=False, duration=2).items():
-            file.write(b"FRAME\n" + item.value.to_ndarray().tobytes())
-    with wave.open(str(sound), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(48000)
-        file.writeframes((8000 * np.sin(np.arange(96000) * 2 * np.pi * 440 / 48000)).astype("<i2").tobytes())
-    fake = [f"--use-file-for-fake-video-capture={picture}", f"--use-file-for-fake-audio-capture={sound}"]
-    return launch(*fake, "--auto-select-desktop-capture-source=Entire screen")
+    return launch(*numbered(tmp_path_factory.mktemp("fake")), "--auto-select-desktop-capture-source=Entire screen")
 
 
 @pytest.fixture

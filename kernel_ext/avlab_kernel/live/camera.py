@@ -67,7 +67,7 @@ class BrowserNode(Node):
 
     @property
     def _in_front(self) -> bool:
-        return self._widget is not None or _in_kernel()
+        return self._widget is not None or _in_notebook()
 
     def open(self) -> None:
         """Show the widget, unless a browser shows it already. Raises ConfigError where there is neither notebook nor fallback."""
@@ -76,7 +76,7 @@ class BrowserNode(Node):
         if self._in_front:
             source = self._media()
             source.begin(asked)
-            if not source.attached and _in_kernel():
+            if not source.attached and _in_notebook():
                 from IPython.display import display
 
                 display(self)
@@ -266,8 +266,8 @@ def _size(node: Any) -> tuple[int, int]:
     return width, height
 
 
-def _in_kernel() -> bool:
-    """Whether this is the kernel of a notebook."""
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None else None
-    return getattr(shell, "kernel", None) is not None
+def _in_notebook() -> bool:
+    """Whether this is the kernel of a Jupyter or marimo notebook."""
+    jupyter, marimo = sys.modules.get("IPython"), sys.modules.get("marimo")
+    shell = jupyter.get_ipython() if jupyter is not None else None
+    return getattr(shell, "kernel", None) is not None or (marimo is not None and marimo.running_in_notebook())
