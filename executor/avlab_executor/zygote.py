@@ -40,7 +40,10 @@ def main(control_fd: str) -> None:
     if not words:
         return
     config = json.loads(words)
-    host = os.pidfd_open(config["host"])
+    try:
+        host = os.pidfd_open(config["host"])
+    except OSError as error:
+        return _tell(control, refused=f"pidfd_open: {error.strerror}: workers need Linux 5.3, or a gVisor that has it")
     if os.getppid() != config["host"]:
         return
     nest = _choose(control, config)

@@ -1,10 +1,13 @@
 """The pool: fresh workers, refilled, verified from outside, without leaks, also when the host is killed."""
 
+import errno
 import json
 import os
+import re
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from avlab_executor import zygote
 from avlab_executor.pool import Pool
 from avlab_executor.sandbox import selfprobe
 from avlab_executor.sandbox.profile import Profile
@@ -278,3 +282,16 @@ def test_the_process_tier_limits_resources_only():
         assert worker.exited(5).text == "exit code 1"  # the attack code has noticed that nothing confines it
         assert b"runs in a locked worker only" in os.read(worker.stderr, 1000)
         worker.close()
+
+
+def test_a_kernel_that_lacks_what_a_pool_needs_is_told_so(monkeypatch) -> None:
+    def missing(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.send(json.dumps({"host": os.getpid()}).encode())
+        zygote.main(str(theirs.detach()))
+        assert re.match("pidfd_open: .* need Linux 5.3", json.loads(ours.recv(4096))["refused"])
