@@ -43,7 +43,8 @@ def main(control_fd: str) -> None:
     try:
         host = os.pidfd_open(config["host"])
     except OSError as error:
-        return _tell(control, refused=f"pidfd_open: {error.strerror}: workers need Linux 5.3, or a gVisor that has it")
+        with control:
+            return _tell(control, refused=f"pidfd_open: {error.strerror}: workers need Linux 5.3, or a gVisor that has it")
     if os.getppid() != config["host"]:
         return
     nest = _choose(control, config)
