@@ -11,12 +11,13 @@ import importlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from avlab.core.arriving import Arriving, whole
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer, Received
+from avlab.core.points import points
 
 Encoded = tuple[str, bytes, Sequence[Buffer]]
 Encode = Callable[[Any], tuple[bytes, Sequence[Buffer]]]
@@ -98,13 +99,13 @@ class Registry:
 
     def load_all(self) -> None:
         """Load every codec that is installed, for processes that are forked from this one."""
-        for point in entry_points(group="avlab.codecs"):
+        for point in points("avlab.codecs"):
             self._load(point.name)
 
     def _load(self, library: str) -> None:
         with self._loading:  # who comes second waits until the codecs are there
             if self._unloaded is None:
-                self._unloaded = list(entry_points(group="avlab.codecs"))
+                self._unloaded = list(points("avlab.codecs"))
             for point in [point for point in self._unloaded if point.name == library]:
                 self._unloaded.remove(point)
                 importlib.import_module(point.value).register(self)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from avlab.core.errors import UnknownNode
+from avlab.core.points import points
 
 _own: dict[str, type] = {}
 
@@ -64,4 +65,4 @@ def _alike(name: str) -> str:
 
 @cache
 def _points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="avlab.nodes")}
+    return {point.name: point for point in points("avlab.nodes")}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from avlab.core.errors import ConfigError, ConnectError
+from avlab.core.points import points
 from avlab.remote.config import RemoteExecutorConfig
 from avlab.remote.interrupts import shielded
 
@@ -68,10 +68,10 @@ def _connection(settings: RemoteExecutorConfig) -> Connection:
         from avlab.remote.links.datachannel import connect as connect_peer
 
         return connect_peer(settings)
-    points = entry_points(group="avlab.executors", name=settings.protocol)
-    if not points:
+    found = points("avlab.executors").select(name=settings.protocol)
+    if not found:
         raise ConnectError(f"no executor for {settings.url!r} is installed here: install avlab with its executor")
-    connection: Connection = next(iter(points)).load()(settings)
+    connection: Connection = next(iter(found)).load()(settings)
     return connection
 
 

@@ -20,10 +20,7 @@ from avlab_executor.process import StillbornError, WorkerProcess, cannot_start
 from avlab_executor.sandbox.profile import DEFAULT_SCRATCH, GVISOR, NESTED, SCRATCH, Profile
 from avlab_executor.sandbox.tiers import TierReport, landlock_missing
 from avlab_executor.sandbox.visible import Visible
-from avlab_executor.spawner import Recipe, Spawner, ZygoteEndedError
-
-ENTRY = "avlab_executor.worker.main:main"
-PRELOAD = ("numpy", "av", "cloudpickle", "avlab.core.codec", "avlab.core.wire", "avlab.core.drive", "avlab.core.node")
+from avlab_executor.spawner import ENTRY, PRELOAD, Recipe, Spawner, ZygoteEndedError
 
 _NOTICE_SECONDS = 5.0
 _FIRST_UID, _UIDS = 61184, 4336  # systemd's range for users that exist only while a service runs
@@ -35,7 +32,7 @@ class Pool:
     tier: the tier to use (default: the strongest that works here); minimum: refuse anything weaker. warm: how many workers wait.
     entry: "module:function", called in each worker with its Descriptors after it is locked and verified. preload: modules that
     the zygote imports if they are installed. paths: more folders that workers can import from. seen: instead, an environment to run
-    them in. Raises TierUnavailable if the tier is not possible, AvlabError if workers cannot be started.
+    them in. spawner: one that has just been started for all this. Raises TierUnavailable if the tier is not possible, AvlabError if workers cannot be started.
     """
 
     def __init__(
@@ -47,6 +44,7 @@ class Pool:
         preload: Sequence[str] = PRELOAD,
         paths: Sequence[str] = (),
         seen: Visible | None = None,
+        spawner: Spawner | None = None,
     ) -> None:
         self._recipe = Recipe(tier, minimum, entry, tuple(preload), tuple(paths), seen)
         self._warm = warm
@@ -60,7 +58,7 @@ class Pool:
         self._bell, self._ear = socket.socketpair()
         self._ear.setblocking(False)
         try:
-            self._spawner = Spawner(self._recipe)
+            self._spawner = (spawner or Spawner(self._recipe)).chosen()
         except BaseException:
             self._bell.close()
             self._ear.close()
@@ -151,7 +149,7 @@ class Pool:
                 raise AvlabError("the pool of workers is closed")
             if self._spawner.ended.is_set() and revive:
                 self._spawner.close()
-                self._spawner = Spawner(self._recipe)
+                self._spawner = Spawner(self._recipe).chosen()
                 self._ring()
             spawner, number = self._spawner, next(self._numbers)
             worker = self._alive[number] = self._prepare(spawner, number, asked)

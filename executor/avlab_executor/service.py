@@ -14,7 +14,7 @@ from avlab.remote import tracing
 from avlab.remote.tracing import Trace
 from avlab_executor.accounts import BEGINNING, ENDING_SECONDS, LOOK_SECONDS, Account, Caller
 from avlab_executor.audit import audit
-from avlab_executor.embedded import Embedded
+from avlab_executor.connection import Embedded
 from avlab_executor.environments.policy import OFF, Policy
 from avlab_executor.environments.store import Kept
 from avlab_executor.relay import names_of

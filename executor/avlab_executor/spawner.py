@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -11,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from avlab.core.errors import AvlabError, TierUnavailable
 from avlab.remote.interrupts import exposed
@@ -23,6 +22,9 @@ from avlab_executor.sandbox.tiers import TierReport
 from avlab_executor.sandbox.visible import Visible, visible
 from avlab_executor.zygote import LARGEST_WORDS
 
+ENTRY = "avlab_executor.worker.main:main"
+PRELOAD = ("numpy", "av", "cloudpickle", "avlab.core.codec", "avlab.core.wire", "avlab.core.drive", "avlab.core.node")
+
 _DECISION_SECONDS = 30.0
 _END_SECONDS = 10.0
 
@@ -32,11 +34,11 @@ class Recipe:
     """What a zygote shall be. entry: "module:function" that a worker runs; preload: modules to import once for all workers; seen: what
     they see, if not what this interpreter and ``paths`` give."""
 
-    tier: str | None
-    minimum: str | None
-    entry: str
-    preload: tuple[str, ...]
-    paths: tuple[str, ...]
+    tier: str | None = None
+    minimum: str | None = None
+    entry: str = ENTRY
+    preload: tuple[str, ...] = PRELOAD
+    paths: tuple[str, ...] = ()
     seen: Visible | None = None
 
 
@@ -45,7 +47,7 @@ class ZygoteEndedError(AvlabError):
 
 
 class Spawner:
-    """A running zygote. Orders may be sent from any thread; one thread reads."""
+    """A zygote that starts; once it has ``chosen`` its tier, orders may be sent from any thread, and one thread reads. Raises OSError."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.ended = threading.Event()  # set by the thread that reads
@@ -56,6 +58,7 @@ class Spawner:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in close
         self._closing = threading.Lock()
         try:
+            self._configure(recipe)
             self._process = subprocess.Popen(
                 command(
                     "avlab_executor.zygote:main", self._seen.import_path, str(theirs.fileno()), executable=self._seen.executable
@@ -68,8 +71,10 @@ class Spawner:
             raise
         finally:
             theirs.close()
+
+    def chosen(self) -> Self:
+        """Wait until it has chosen its tier. Raises TierUnavailable, ZygoteEndedError; it is closed then."""
         try:
-            self._configure(recipe)
             first = self._first_words()
             self.tier = str(first["tier"])
             self.administrator = bool(first["administrator"])
@@ -77,6 +82,7 @@ class Spawner:
         except BaseException:
             self.close()
             raise
+        return self
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -133,8 +139,7 @@ class Spawner:
             "folder": self.folder,
             "groups": self.groups.folder if self.groups else "",
         }
-        with contextlib.suppress(BrokenPipeError):  # it has ended: the next read tells why
-            self.control.send(json.dumps(config).encode())
+        self.control.send(json.dumps(config).encode())
 
     def _first_words(self) -> dict[str, Any]:
         self.control.settimeout(_DECISION_SECONDS)
