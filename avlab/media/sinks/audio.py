@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 
 from avlab.core.errors import ConfigError, MediaError, TimingError
 from avlab.media.chain import option_text
@@ -14,6 +15,8 @@ from avlab.media.graph import FilterGraph
 from avlab.media.sinks.formats import Settings, encoder, sample_format, sample_rate
 from avlab.media.stamp import Stamper
 
+# AAC has a name for these speakers only where they stand behind: from the side (AC-3) they would come back as "6 channels".
+_BEHIND = {"5.0(side)": "5.0", "5.1(side)": "5.1"}
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
@@ -59,6 +62,8 @@ class AudioTrack:
             return
         rate = _rate(frame)
         begin = self._begin(pts, base, rate)
+        if self._cut is not None and self._end is not None and begin > self._end:
+            yield from self._gap(self._end, begin)
         self._end = begin + Fraction(frame.samples, rate)
         own = self._stamp(frame, round(begin * rate), Fraction(1, rate))
         for converted in self._convert.push(own):
@@ -71,6 +76,32 @@ class AudioTrack:
         for block in self._cut.flush() if self._cut else ():
             yield from self.stream.encode(block)
         yield from self.stream.encode(None)
+
+    def _gap(self, begin: Fraction, end: Fraction) -> Iterator[Any]:
+        """Silence at both edges of a gap, all of it if it is short.
+
+        Else sound of after the gap would complete the block that waits, and the one that the encoder holds: too early.
+        """
+        block = Fraction(self.stream.codec_context.frame_size, self.stream.codec_context.sample_rate)
+        assert self._cut is not None
+        if end - begin < 4 * block:
+            yield from self._silence(begin, end)
+            return
+        yield from self._silence(begin, begin + 2 * block)
+        for _ in self._cut.flush():  # nothing but silence
+            pass
+        yield from self._silence(end - block, end)
+
+    def _silence(self, begin: Fraction, end: Fraction) -> Iterator[Any]:
+        context = self.stream.codec_context
+        first, after = round(begin * context.sample_rate), round(end * context.sample_rate)
+        if first == after:
+            return
+        nothing = np.zeros((1, (after - first) * context.layout.nb_channels), np.int16)
+        frame = av.AudioFrame.from_ndarray(nothing, "s16", context.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = context.sample_rate, first, Fraction(1, context.sample_rate)
+        for converted in self._convert.push(frame):
+            yield from self._blocks(converted)
 
     def _blocks(self, frame: Any) -> Iterator[Any]:
         for block in self._cut.push(frame) if self._cut else (frame,):
@@ -109,7 +140,8 @@ def _rate(frame: Any) -> int:
 def _layout(codec: str, kind: str, rate: int, source: Any) -> str:
     """The source's channel layout if the encoder opens with it, else the nearest that it takes."""
     count = source.nb_channels
-    names: list[str] = [source.name, *(_LAYOUTS[n] for n in (count, 6, 2, 1) if n in _LAYOUTS and n <= count)]
+    own = _BEHIND.get(source.name, source.name) if codec == "aac" else source.name
+    names: list[str] = [own, *(_LAYOUTS[n] for n in (count, 6, 2, 1) if n in _LAYOUTS and n <= count)]
     for name in dict.fromkeys(names):
         context = av.CodecContext.create(codec, "w")
         context.sample_rate, context.format, context.layout = rate, kind, name

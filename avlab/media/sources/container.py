@@ -82,12 +82,14 @@ def chosen(container: Any, path: str, video: bool, audio: bool) -> dict[str, Any
     for name, stream in wanted.items():
         if stream.codec_context is None:
             raise MediaError(f"track {name!r} of {path!r} is in a format that this FFmpeg cannot decode")
-        stream.thread_type = "AUTO"
+        stream.thread_type = "AUTO" if stream.type == "video" else "NONE"  # FLAC's threads lose errors at the end
     return wanted
 
 
 def expected_end(stream: Any) -> Fraction | None:
-    """Seconds at which a Matroska stream says that it ends: its reader stops at damage without an error."""
+    """Seconds at which a stream of Matroska or FLAC says that it ends: their readers stop at damage without an error."""
+    if stream.container.format.name == "flac" and stream.duration:
+        return Fraction(stream.duration * stream.time_base)
     match = _TAG.fullmatch(stream.metadata.get("DURATION", ""))
     if match is None or "matroska" not in stream.container.format.name:
         return None

@@ -12,19 +12,24 @@ import av
 from avlab.core.errors import MediaError
 from avlab.core.item import Item
 from avlab.core.node import Node
-from avlab.media.graph import FilterGraph
 from avlab.media.sources.container import Facts, chosen, expected_end, facts, open_input
+from avlab.media.sources.upright import Upright
 
 # A file that lacks more than this at its end, in seconds, was cut off.
 _MISSING = Fraction(1, 2)
-_TRANSPOSE = {90: "transpose=cclock", -90: "transpose=clock", 180: "hflip,vflip", -180: "hflip,vflip"}
+# Sound that begins up to so much before the end of the frame before it, in seconds, was given its time a little too early.
+# Times of Vorbis err to both sides, for FFmpeg's reader is wrong where the size of blocks changes.
+_JITTER = Fraction(1, 20)
+_MISTIMED = "vorbis"
 
 
 class FileSource(Node):
     """Reads a media file: items of av.VideoFrame and av.AudioFrame in the order in which they are decoded.
 
-    Tracks are named ``video``, ``audio``, then ``video1``, ``audio1`` …; pts and time base are those of the file. Pictures
-    are turned as the file's display matrix asks. Subtitles, data and cover pictures are left out.
+    Tracks are named ``video``, ``audio``, then ``video1``, ``audio1`` …; pts and time base are those of the file, but sound
+    that would overlap by less than 50 ms goes on where the frame before ended. Pictures are turned and mirrored as the file's
+    display matrix asks, and have square pixels (720x576 marked 16:9 comes as 1024x576). Subtitles, data and cover pictures
+    are left out.
 
     path: a local file. video, audio: whether to take tracks of the kind, as far as the file has them. loop: begin again at
     the end, for ever, with pts that go on. tolerant: skip what cannot be decoded and keep pictures with errors.
@@ -89,12 +94,14 @@ class FileSource(Node):
             }
             for track, frame in self._frames(container, streams):
                 base = _fraction(frame.time_base or track.stream.time_base)
-                if offset and frame.pts is not None:
+                if frame.pts is None:  # bare H.264 and the like: one after the other at the stream's rate
+                    frame.pts = round(max(track.end, offset) / base)
+                elif offset:
                     frame.pts += round(offset / base)
                 number = numbers.get(track.name, 0)
                 numbers[track.name] = number + 1
                 item = Item(frame, frame.pts, base, track.name, number)
-                track.end = max(track.end, (frame.pts or 0) * base + _length(frame, track.stream, base))
+                track.end = max(track.end, frame.pts * base + _length(frame, track.stream, base))
                 yield item, track.end
             for track in () if self.tolerant else streams.values():
                 expected = expected_end(track.stream)
@@ -104,6 +111,8 @@ class FileSource(Node):
     def _frames(self, container: Any, tracks: dict[int, _Track]) -> Iterator[tuple[_Track, Any]]:
         for packet in self._packets(container, tracks):
             track = tracks[packet.stream.index]
+            if not packet.size and packet.dts is not None:  # Theora's "as before"; the last packets have no time
+                continue
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -114,7 +123,7 @@ class FileSource(Node):
             damaged = not self.tolerant and (packet.is_corrupt or any(frame.is_corrupt for frame in frames))
             for frame in frames:
                 if not frame.is_corrupt or self.tolerant:
-                    yield from track.turned(frame)
+                    yield from track.shown(frame)
             if damaged:
                 yield from self._rest(tracks)
                 raise self._broken(track, "damaged or cut off")
@@ -141,7 +150,7 @@ class FileSource(Node):
                 continue
             for frame in frames:
                 if not frame.is_corrupt:
-                    yield from track.turned(frame)
+                    yield from track.shown(frame)
 
     def _broken(self, track: _Track, reason: str) -> MediaError:
         return MediaError(
@@ -155,21 +164,32 @@ class _Track:
 
     def __init__(self, name: str, stream: Any) -> None:
         self.name, self.stream, self.end = name, stream, Fraction(0)
-        self._turn: FilterGraph | None = None
-        self._angle = 0
+        self._upright = Upright(stream)
+        self._sound_end: Fraction | None = None
 
-    def turned(self, frame: Any) -> Iterator[tuple[_Track, Any]]:
-        """The frame, upright."""
-        angle = round(getattr(frame, "rotation", 0))
-        if angle not in _TRANSPOSE:
+    def shown(self, frame: Any) -> Iterator[tuple[_Track, Any]]:
+        """The frame as it is meant to be seen or heard."""
+        if isinstance(frame, av.AudioFrame):
+            self._settle(frame)
             yield self, frame
             return
-        if self._turn is None or angle != self._angle:
-            steps = [tuple((*step.split("="), "")[:2]) for step in _TRANSPOSE[angle].split(",")]
-            self._turn = FilterGraph([*steps, ("sidedata", "mode=delete:type=DISPLAYMATRIX")])  # type: ignore[list-item]
-            self._angle = angle
-        for upright in self._turn.push(frame):
+        for upright in self._upright(frame):
             yield self, upright
+
+    def _settle(self, frame: Any) -> None:
+        """Let the sound go on where the frame before ended if its time says nearly that."""
+        if frame.pts is None or not frame.sample_rate:
+            return
+        base = _fraction(frame.time_base or self.stream.time_base)
+        begin, end = frame.pts * base, self._sound_end
+        if end is not None:
+            early = end - begin
+            late = _JITTER if self.stream.codec_context.name == _MISTIMED else 0
+            if abs(early) <= base:
+                begin = end
+            elif -late <= early <= _JITTER:
+                begin, frame.pts = end, round(end / base)
+        self._sound_end = begin + _length(frame, self.stream, base)
 
 
 def _length(frame: Any, stream: Any, base: Fraction) -> Fraction:
