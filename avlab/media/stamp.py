@@ -24,3 +24,15 @@ class Stamper:
         (own,) = self._pass.push(frame)
         own.pts, own.time_base, own.duration = pts, base, 0
         return own
+
+
+def continued(
+    time: Fraction, end: Fraction | None, tick: Fraction, rate: int, early: Fraction = Fraction(0), late: Fraction = Fraction(0)
+) -> Fraction:
+    """When sound begins whose written time is ``time``: at ``end`` of the sound before it, if that is what was meant.
+
+    That is so if a tick and a sample cannot tell the two apart, or if time is at most ``early`` or ``late`` seconds off.
+    """
+    slack = tick + Fraction(1, rate)
+    near = end is not None and -max(late, slack) <= end - time <= max(early, slack)
+    return end if end is not None and near else time

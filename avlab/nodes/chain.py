@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
+
+import av
 
 from avlab.core.node import Node
 from avlab.media.chain import Step, parse_chain
 from avlab.media.graph import FilterGraph
+from avlab.media.stamp import Stamper, continued
 
 
 class ChainNode(Node):
@@ -15,6 +19,7 @@ class ChainNode(Node):
 
     _graph: FilterGraph | None = None
     _made_of: tuple[Any, ...] = ()
+    _sound_end: Fraction | None = None
 
     def open(self) -> None:
         """Check the parameters."""
@@ -40,7 +45,16 @@ class ChainNode(Node):
         if self._graph is None or made_of != self._made_of:
             yield from self.flush()
             self._graph, self._made_of = FilterGraph(self._steps(), threads), made_of
-        yield from self._graph.push(frame)
+        yield from self._graph.push(self._in_samples(frame) if isinstance(frame, av.AudioFrame) else frame)
+
+    def _in_samples(self, frame: Any) -> Any:
+        """Sound with times in samples: the filters would take ticks of milliseconds, rounded as they are, for gaps and overlaps."""
+        rate, base = frame.sample_rate, frame.time_base
+        if frame.pts is None or not rate or not base or base <= Fraction(1, rate):
+            return frame
+        begin = continued(frame.pts * base, self._sound_end, base, rate)
+        self._sound_end = begin + Fraction(frame.samples, rate)
+        return Stamper()(frame, round(begin * rate), Fraction(1, rate))
 
 
 class FilterNode(ChainNode):

@@ -134,6 +134,16 @@ def test_form_that_changes_on_the_way():
     assert abs(samples(results) - (4000 / 3 + 3000 * 16000 / 44100)) < 60
 
 
+@pytest.mark.parametrize("node", [Resample(16000), AudioConvert("s16", "mono"), AudioFilter("volume=0.5")])
+def test_times_in_milliseconds_make_no_gaps_and_overlaps(node):
+    items = list(sound([1024] * 50))
+    for item in items:
+        item.value.pts, item.value.time_base = round(item.pts * 1000 / 48000), Fraction(1, 1000)  # as of a Matroska file
+    results = run(node, [Item(i.value, i.value.pts, i.value.time_base, i.track, i.seq) for i in items])
+    assert_contiguous(results)
+    assert abs(samples(results) - 51200 * results[0].value.sample_rate / 48000) < 40
+
+
 def test_gap_in_time_stays():
     items = [*sound([960] * 5), *sound([960] * 5, start=96000)]
     results = run(Resample(16000), items)

@@ -13,7 +13,7 @@ from avlab.core.errors import ConfigError, MediaError, TimingError
 from avlab.media.chain import option_text
 from avlab.media.graph import FilterGraph
 from avlab.media.sinks.formats import Settings, encoder, sample_format, sample_rate
-from avlab.media.stamp import Stamper
+from avlab.media.stamp import Stamper, continued
 
 # AAC has a name for these speakers only where they stand behind: from the side (AC-3) they would come back as "6 channels".
 _BEHIND = {"5.0(side)": "5.0", "5.1(side)": "5.1"}
@@ -108,7 +108,7 @@ class AudioTrack:
             yield from self.stream.encode(block)
 
     def _begin(self, pts: int | None, base: Fraction, rate: int) -> Fraction:
-        """When a frame begins, in seconds: where the one before ended, if a tick and a sample cannot tell the two apart."""
+        """When a frame begins, in seconds."""
         if pts is None:
             return self._end or Fraction(0)
         time, end = pts * base, self._end
@@ -121,14 +121,13 @@ class AudioTrack:
                 f"pts of track {self._name!r} do not increase: {pts} ({float(time):.4f} s) comes after {before} "
                 f"({float(previous):.4f} s)"
             )
-        if abs(time - end) <= base + Fraction(1, rate):
-            return end
-        if time < end:
+        begin = continued(time, end, base, rate)
+        if begin < end:
             raise TimingError(
                 f"sound of track {self._name!r} overlaps: pts {pts} ({float(time):.4f} s) lies before the end of the frame "
                 f"with pts {before} ({float(end):.4f} s)"
             )
-        return time
+        return begin
 
 
 def _rate(frame: Any) -> int:

@@ -14,6 +14,7 @@ from avlab.core.item import Item
 from avlab.core.node import Node
 from avlab.media.sources.container import Facts, chosen, expected_end, facts, open_input
 from avlab.media.sources.upright import Upright
+from avlab.media.stamp import continued
 
 # A file that lacks more than this at its end, in seconds, was cut off.
 _MISSING = Fraction(1, 2)
@@ -181,14 +182,10 @@ class _Track:
         if frame.pts is None or not frame.sample_rate:
             return
         base = _fraction(frame.time_base or self.stream.time_base)
-        begin, end = frame.pts * base, self._sound_end
-        if end is not None:
-            early = end - begin
-            late = _JITTER if self.stream.codec_context.name == _MISTIMED else 0
-            if abs(early) <= base:
-                begin = end
-            elif -late <= early <= _JITTER:
-                begin, frame.pts = end, round(end / base)
+        late = _JITTER if self.stream.codec_context.name == _MISTIMED else Fraction(0)
+        begin = continued(frame.pts * base, self._sound_end, base, frame.sample_rate, _JITTER, late)
+        if abs(frame.pts * base - begin) > base:
+            frame.pts = round(begin / base)
         self._sound_end = begin + _length(frame, self.stream, base)
 
 
