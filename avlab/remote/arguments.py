@@ -54,7 +54,11 @@ def _mentioned(function: types.FunctionType) -> Iterator[Any]:
     names = set(function.__code__.co_names)
     yield from (function.__globals__[name] for name in names if name in function.__globals__)
     for cell in function.__closure__ or ():
-        yield cell.cell_contents
+        try:
+            value = cell.cell_contents
+        except ValueError:  # a name that nothing was bound to
+            continue
+        yield value
     for annotation in function.__annotations__.values():
         yield function.__globals__.get(annotation) if isinstance(annotation, str) else annotation
 

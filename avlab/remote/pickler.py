@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NewType
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
@@ -105,6 +105,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, functools._lru_cache_wrapper):
             options = value.cache_parameters()
             return cached, (value.__wrapped__, options["maxsize"], options["typed"])
+        if isinstance(value, NewType):
+            return NewType, (value.__name__, value.__supertype__)
         raise BundleError(
             f"{label} ({type(value).__name__}) pickles as a name of the notebook: define it in a module next to it"
         )

@@ -215,6 +215,14 @@ def test_a_node_that_is_not_registered(executor) -> None:
         executor.open("Resise")
 
 
+@pytest.mark.parametrize("form", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages_are_not_unpacked(server, form) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}", compression=form) as channel:
+        with pytest.raises(grpc.RpcError, match="is disabled") as caught:
+            call(channel, "ExecuteNode", bytes(1 << 20))
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 @pytest.mark.parametrize("name", ["StreamObject", "StreamNode", "ExecuteObject", "ExecuteNode"])
 @pytest.mark.parametrize(
     "request_",

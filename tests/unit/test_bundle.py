@@ -162,7 +162,8 @@ def test_local_definitions_travel_by_name_and_as_they_are_on_disk(project, remot
 def test_kinds_of_definitions(project, remote):
     space = cell(
         """
-        import abc, dataclasses, enum, functools
+        import abc, dataclasses, enum, functools, typing
+        Number = typing.NewType("Number", int)
         class Base(abc.ABC):
             @abc.abstractmethod
             def go(self): ...
@@ -183,7 +184,7 @@ def test_kinds_of_definitions(project, remote):
             def static(): return 's'
             @classmethod
             def cls_name(cls): return cls.__name__
-            def go(self): return super().go() or __class__.__name__, remembered(self.n), Point(3).colour.name
+            def go(self): return super().go() or __class__.__name__, remembered(Number(self.n)), Point(3).colour.name
             async def later(self): return 1
             def many(self): yield from (1, 2)
         """

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import av
@@ -22,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avlab.core.errors import BundleError, SecretRefused
+from avlab.remote.arguments import dataclasses_of
 from avlab.remote.bundle import Construct, pack, pack_source
 from avlab.remote.captures import shape_of, suspect
 
@@ -213,6 +215,8 @@ def handles():
         "view": (view := memoryview(memory)),
         "database": sqlite3.connect(":memory:"),
         "environment": os.environ,
+        "weak reference": weakref.ref(running),
+        "weak dictionary": weakref.WeakKeyDictionary(),  # in every functools.singledispatch
         "frame": sys._getframe(),
         "media": (media := av.open(io.BytesIO(), "w", format="mp4")),
     }
@@ -239,6 +243,16 @@ def test_live_handles_are_refused_by_name(handles, tmp_path):
     one.sock = handles["socket"]
     with pytest.raises(BundleError, match=r"attribute `\.sock` of Edges instance is a socket"):
         pack(one, base=tmp_path)
+
+
+def test_a_closure_may_name_what_has_no_value(tmp_path):
+    def outer():
+        if tmp_path is None:
+            unbound = 1
+        return lambda: unbound
+
+    assert dataclasses_of(outer()) == {}
+    assert pack(outer(), base=tmp_path).blobs
 
 
 def test_what_a_class_leaves_out_of_its_state_does_not_matter(tmp_path):

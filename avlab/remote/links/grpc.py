@@ -31,6 +31,7 @@ SERVICE = "avlab.v1.Executor"
 OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE + MAX_BATCH),
     ("grpc.max_receive_message_length", MAX_MESSAGE + MAX_BATCH),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: of 60 kB of gzip become 60 MB before anybody looks at them
     # A silent peer is noticed 2 + 2 s after its last byte (without ping_timeout_ms it would take a minute) …
     ("grpc.keepalive_time_ms", 2_000),
     ("grpc.keepalive_timeout_ms", 2_000),
