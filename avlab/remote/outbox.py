@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from avlab.core.errors import LinkClosed
 from avlab.core.message import Message
 from avlab.core.wire import encode, encode_batch
+from avlab.remote import pages
 from avlab.remote.interrupts import NOTICE, exposed
 from avlab.remote.replay import Replay
 
@@ -42,6 +43,7 @@ class Outbox:
                 raise LinkClosed("the link to the executor is closed")
             # Not before there is room: a receipt that waits here could be what the other side waits for to make some.
             data = b"".join([*(encode(replay.receipt()) if replay.due else ()), *parts])
+            pages.expect(len(data))
             replay.add(data)
             if not self._holding or len(data) > SMALL:
                 self.changed.notify_all()

@@ -23,7 +23,7 @@ from avlab.core.message import (
     SignalKind,
 )
 from avlab.core.wire import decode_batch, encode_batch
-from avlab.remote import tracing
+from avlab.remote import pages, tracing
 from avlab.remote.failure import restore
 from avlab.remote.interrupts import exposed
 from avlab.remote.outbox import Outbox
@@ -182,6 +182,7 @@ class ResumingLink:
             for data in self._call:
                 if self._awaited is not None and self._cut_at is None:
                     self._connected()
+                pages.expect(len(data))
                 with self._changed:
                     while self._unread > _MOST_BYTES and self._arrived and self._error is None:
                         self._changed.wait()
