@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from avlab.core.errors import ConfigError
-from avlab.remote.limits import Limits
+from avlab.remote.limits import Limits, check_tier
 from avlab.remote.requirements import check_minor, normal
 
 DEFAULT_PORT = 7411
@@ -96,6 +96,7 @@ class RemoteExecutorConfig:
         if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not 0 <= self.grace <= MAX_GRACE:
             raise ConfigError(f"grace={self.grace!r} is not a number of seconds between 0 and {MAX_GRACE}")
         check_delivery(self.delivery)
+        check_tier(self.tier)
         check_token(self.auth or "")
 
     @classmethod
@@ -105,6 +106,8 @@ class RemoteExecutorConfig:
             raise ConfigError(
                 f"URL {url!r} is no text: use 'local:', 'docker:', 'grpc://host:port' or 'grpcs://host:port'"
             )
+        if "@" in url:  # not shown: what stands before it is a secret
+            raise ConfigError("a URL holds no credentials: write grpcs://host:port, and give the token as auth=")
         try:
             parts = urlsplit(url)
         except ValueError as error:
@@ -117,10 +120,6 @@ class RemoteExecutorConfig:
         if scheme == "docker" and not parts.netloc:
             return cls(host=parts.path or None, protocol=scheme, **fields)
         if scheme in ("grpc", "grpcs"):
-            if "@" in parts.netloc:  # not shown: what stands there is a secret
-                raise ConfigError(
-                    f"a URL holds no credentials: write {scheme}://host:port, and give the token as auth="
-                )
             try:
                 port = parts.port or DEFAULT_PORT
             except ValueError:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 
 from avlab.core.errors import ConfigError
 
+TIERS = ("gvisor", "namespaces", "landlock", "process")
+"""The isolation tiers, strongest first."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST = {"seconds": 10**6, "count": 1 << 20, "bytes": 1 << 62}  # further than clocks, kernels and the wire count
 _LEAST_MEMORY = 1 << 20  # less is a forgotten unit
@@ -22,6 +24,12 @@ def parse_size(text: str | int) -> int:
     if isinstance(text, bool) or not math.isfinite(size):
         raise ConfigError(f"size {text!r} is not a number of bytes: write for example '512M' or 536870912")
     return int(size)
+
+
+def check_tier(name: str | None) -> None:
+    """Raises ConfigError for what is no isolation tier; None and "" leave the choice to the executor."""
+    if name and name not in TIERS:
+        raise ConfigError(f"{name!r} is no isolation tier: write one of {', '.join(TIERS)}")
 
 
 @dataclass(frozen=True, slots=True)

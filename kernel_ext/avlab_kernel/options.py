@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 
 from avlab.core.errors import ConfigError
 from avlab.remote.config import RemoteExecutorConfig
-from avlab.remote.limits import Limits
+from avlab.remote.limits import Limits, check_tier
 from avlab.remote.requirements import check_minor, normal
 
 
@@ -57,6 +57,7 @@ def limits(options: argparse.Namespace) -> dict[str, Any]:
     }
     try:
         Limits(**given)
+        check_tier(options.tier)
         normal(options.pip)
         if options.python:
             check_minor(options.python)
@@ -76,7 +77,7 @@ def url(options: argparse.Namespace) -> str | None:
 
 
 def pairs(options: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` words as keyword arguments; numbers and true/false as what they are; ``pip=`` may be repeated. Raises UsageError."""
+    """``NAME=VALUE`` words as keyword arguments; numbers and true/false as what they are; ``pip=`` may be repeated, a token stays text. Raises UsageError."""
     found: dict[str, Any] = {}
     for word in options:
         name, sign, value = word.partition("=")
@@ -85,7 +86,7 @@ def pairs(options: list[str]) -> dict[str, Any]:
         if name == "pip":
             found.setdefault(name, []).append(value)
         else:
-            found[name] = value if name == "python" else _plain(value)
+            found[name] = value if name in ("python", "auth") else _plain(value)
     return found
 
 

@@ -6,8 +6,10 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-NAMESPACES, LANDLOCK, PROCESS, GVISOR = "namespaces", "landlock", "process", "gvisor"
-STRENGTH = (GVISOR, NAMESPACES, LANDLOCK, PROCESS)  # strongest first
+from avlab.remote.limits import TIERS
+
+STRENGTH = TIERS  # strongest first
+GVISOR, NAMESPACES, LANDLOCK, PROCESS = TIERS
 NESTED = (GVISOR, NAMESPACES)  # in a root file system of their own, as pid 1 of a pid namespace
 
 SCRATCH = "/scratch"  # where nested tiers mount a session's scratch space

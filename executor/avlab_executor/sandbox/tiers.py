@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from avlab.core.errors import ConfigError, TierUnavailable
+from avlab.core.errors import TierUnavailable
+from avlab.remote.limits import check_tier
 from avlab_executor.sandbox import cgroup, gvisor, landlock, selfprobe
 from avlab_executor.sandbox.launch import command, environment
 from avlab_executor.sandbox.nest import Nest
@@ -83,7 +84,8 @@ def pick(reports: Sequence[TierReport], wanted: str | None, minimum: str | None)
     ``process`` is never chosen on Linux: it must be wanted by name. Raises TierUnavailable, which names the missing layer, if the
     wanted tier does not work or none is at least ``minimum``; ConfigError for a name that is no tier.
     """
-    _check_names(wanted, minimum)
+    check_tier(wanted)
+    check_tier(minimum)
     if wanted and minimum and STRENGTH.index(wanted) > STRENGTH.index(minimum):
         raise TierUnavailable(
             f"tier {wanted!r} is weaker than the minimum {minimum!r} of this executor: ask for {minimum!r}"
@@ -106,7 +108,8 @@ def pick(reports: Sequence[TierReport], wanted: str | None, minimum: str | None)
 
 def candidates(wanted: str | None, minimum: str | None) -> list[str]:
     """The tiers to try, strongest first. Raises ConfigError for a name that is no tier."""
-    _check_names(wanted, minimum)
+    check_tier(wanted)
+    check_tier(minimum)
     if wanted:
         return [wanted]
     names = STRENGTH[: STRENGTH.index(minimum) + 1] if minimum else STRENGTH
@@ -155,12 +158,6 @@ def print_reports(seen: str) -> None:
     """What ``probe`` runs in its own interpreter."""
     folders = Visible(**json.loads(seen)).folders
     json.dump([report(name, folders).to_json() for name in STRENGTH], sys.stdout)
-
-
-def _check_names(*names: str | None) -> None:
-    for name in names:
-        if name is not None and name not in STRENGTH:
-            raise ConfigError(f"{name!r} is no isolation tier: write one of {', '.join(STRENGTH)}")
 
 
 def landlock_missing() -> str:
