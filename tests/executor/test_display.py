@@ -1,5 +1,7 @@
 """What user code displays reaches the caller as PNG or as text, never as HTML."""
 
+import threading
+
 import avlab
 from avlab.core.message import Log
 
@@ -22,6 +24,47 @@ class Plotter:
                 return "plain"
 
         display(Html())  # noqa: F821
+
+
+class Showing:
+    """Shows pictures from a thread of its own while it works."""
+
+    def __init__(self) -> None:
+        self.thread = None
+
+    def process(self, value: bytes) -> int:
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.show)
+            self.thread.start()
+        return len(value)
+
+    def show(self) -> None:
+        class Picture:
+            def _repr_png_(self) -> bytes:
+                return b"\x89PNG\r\n\x1a\n" + bytes(400_000)
+
+        for _ in range(60):
+            display(Picture())  # noqa: F821
+
+    def wait(self) -> None:
+        self.thread.join()
+
+
+def test_a_thread_that_shows_pictures_does_not_read_what_others_wait_for() -> None:
+    logs: list[Log] = []
+    results: list[int] = []
+    with avlab.connect("local:") as executor, executor.open(Showing(), on_log=logs.append) as session:
+
+        def use() -> None:
+            results.extend(session.stream([bytes(7000)] * 1000))
+            session.call("wait")
+
+        user = threading.Thread(target=use, daemon=True)
+        user.start()
+        user.join(60)
+        assert not user.is_alive()
+    assert results == [7000] * 1000
+    assert sum(log.stream == "display" for log in logs) * 400_008 + sum(log.dropped for log in logs) == 60 * 400_008
 
 
 def test_figures_come_as_png_and_everything_else_as_text() -> None:

@@ -30,20 +30,22 @@ _MAX_PARTS = 64
 class LocalLink:
     """One end of a socket pair with its view of the shared regions. Both ends are the same class.
 
-    alone: one thread sends and receives. While it waits to send it takes in what arrives (as much as it has given credit
-    for): the other side may be unable to read before that.
+    alone: one thread receives, and sends too. Who waits to send takes in what arrives meanwhile (as much as there is credit for),
+    unless another thread receives just now: the other side may be unable to read before that.
     """
 
     def __init__(self, sock: socket.socket, memory: Memory, *, alone: bool = False) -> None:
         self._socket, self._memory = sock, memory
         self._decoder = Decoder()
         self._arrived: deque[Message] = deque()
-        self._sending = threading.Lock()
+        self._sending, self._reading = threading.Lock(), threading.Lock()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._patience = Patience(self._poll)
-        self._until_writable = select.poll()
-        self._until_writable.register(sock, select.POLLOUT | (select.POLLIN if alone else 0))
+        self._until_writable, self._until_either = select.poll(), select.poll()
+        self._until_writable.register(sock, select.POLLOUT)
+        self._until_either.register(sock, select.POLLOUT | select.POLLIN)
+        self._alone = alone
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._torn = False
@@ -129,33 +131,46 @@ class LocalLink:
             sent = self._send([view])
             if sent:
                 view = view[sent:]
+            elif self._alone and self._reading.acquire(blocking=False):
+                try:
+                    self._take_in()
+                finally:
+                    self._reading.release()
             else:
                 with exposed:
-                    ready = self._until_writable.poll(NOTICE * 1000)
-                if any(events & select.POLLIN for _, events in ready):
-                    self._take_in()
+                    self._until_writable.poll(NOTICE * 1000)
 
     def _take_in(self) -> None:
+        with exposed:
+            ready = self._until_either.poll(NOTICE * 1000)
         try:
-            self.fill()
+            if any(events & select.POLLIN for _, events in ready):
+                self.fill()
         except CodecError as error:  # not of the message that is being sent
             raise LinkClosed(f"what arrives is malformed: {error}") from error
 
     def recv(self, timeout: float | None = None) -> Message:
-        while not self._arrived:
-            if not self._readable(timeout):
-                raise TimeoutError(f"nothing arrived within {timeout} s")
-            self.fill()
-        return self._arrived.popleft()
+        with self._reading:
+            while not self._arrived:
+                if not self._readable(timeout):
+                    raise TimeoutError(f"nothing arrived within {timeout} s")
+                self.fill()
+            return self._arrived.popleft()
 
     def arrived(self) -> Message | None:
         return self._arrived.popleft() if self._arrived else None
 
     def look(self) -> Message | None:
-        """A message that needs no waiting, read from the socket if need be, or None. Raises LinkClosed."""
-        if not self._arrived and self._readable(0):
-            self.fill()
-        return self._arrived.popleft() if self._arrived else None
+        """A message that needs no waiting, read from the socket if need be, or None, also while another thread reads (or this one,
+        which a signal has interrupted). Raises LinkClosed."""
+        if not self._reading.acquire(blocking=False):
+            return None
+        try:
+            if not self._arrived and self._readable(0):
+                self.fill()
+            return self._arrived.popleft() if self._arrived else None
+        finally:
+            self._reading.release()
 
     def _readable(self, timeout: float | None) -> bool:
         if self._socket.fileno() < 0:
