@@ -81,8 +81,10 @@ class SessionClosed(SessionError):
 
 
 class SessionLost(SessionError):
-    """The connection to the executor was lost for longer than the session's grace, or the executor does not have the session any
-    more (it was restarted)."""
+    """The connection to the executor was lost for longer than the session's grace, or (``answered``) the executor does not have the
+    session any more: it was restarted."""
+
+    answered = False
 
 
 class PoisonItem(SessionError):

@@ -165,6 +165,8 @@ class RestartingLink:
         """Go on with a new worker. Raises ``error`` when that is impossible or was asked not to be, and PoisonItem."""
         if self._ended.is_set() or getattr(error, "reason", "stopped") not in _RECOVERABLE:
             raise error
+        if isinstance(error, SessionLost) and not error.answered:
+            raise error  # the executor was tried for as long as the grace is
         first = self._succession.first_unfinished
         self._tries = self._tries + 1 if first == self._culprit else 1
         self._culprit = first

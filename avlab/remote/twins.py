@@ -56,9 +56,14 @@ async def in_thread(
 
     context = copy_context()
     context.run(_task.set, asyncio.current_task())
-    threading.Thread(target=context.run, args=(run,), name="avlab-twin", daemon=True).start()
     try:
+        threading.Thread(target=context.run, args=(run,), name="avlab-twin", daemon=True).start()
         return await asyncio.shield(done)
+    except (KeyboardInterrupt, GeneratorExit):  # asyncio.run raises the second Ctrl-C wherever its loop is: nobody awaits the end
+        done.add_done_callback(lambda ended: ended.exception() or discard(ended.result()))
+        if cancel is not None:
+            cancel()
+        raise
     except asyncio.CancelledError:
         if cancel is None:
             done.add_done_callback(lambda ended: ended.exception() or discard(ended.result()))
@@ -90,7 +95,8 @@ async def aiterate(make: Callable[[], Iterator[Any]], cancel: Callable[[], None]
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
-            close()  # at once: what the task does next may need what this iteration holds
+            with suppress(ValueError):  # it runs: a second Ctrl-C has cut the waiting for its end, which is near
+                close()  # at once: what the task does next may need what this iteration holds
 
 
 async def astream(

@@ -210,6 +210,30 @@ def test_leaving_a_stream_early_leaves_the_session_usable(executor) -> None:
         assert made >= 31
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_who_was_out_of_reach_for_the_grace_is_not_tried_for_it_again(answered) -> None:
+    """An executor that answers and does not have the session was restarted: it may open another one."""
+    lost = SessionLost("out of reach")
+    lost.answered = answered
+    tried: list[bool] = []
+
+    class Lost:
+        def recv(self, timeout: float | None = None) -> Credit:
+            raise lost
+
+        def arrived(self) -> None: ...
+        def close(self) -> None: ...
+
+    def reopen(use: Callable) -> tuple:
+        tried.append(True)
+        raise SessionError("no")
+
+    link = RestartingLink(Lost(), Opened(stateless=True), reopen, window=8, patience=0)
+    with pytest.raises(SessionLost, match="out of reach"):
+        link.recv(1)
+    assert tried == [True] * answered
+
+
 def free_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return str(server.getsockname()[1])

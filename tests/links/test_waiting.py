@@ -241,6 +241,24 @@ def test_nobody_stays_awake_on_the_only_processor(poll, monkeypatch) -> None:
     assert poll.slept == poll.asked == 3
 
 
+def test_a_second_interrupt_leaves_no_thread_at_work(monkeypatch) -> None:
+    """asyncio.run raises it wherever its loop is, here while a call's thread is being started."""
+    stop, start = threading.Event(), threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "avlab-twin":
+            raise KeyboardInterrupt
+
+    async def call() -> None:
+        await in_thread(lambda: stop.wait(60), stop.set)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(call())
+    assert stop.is_set()
+
+
 def test_a_task_that_is_cancelled_twice_waits_for_what_it_began() -> None:
     began, release, ended = threading.Event(), threading.Event(), []
 

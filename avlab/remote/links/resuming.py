@@ -231,7 +231,10 @@ class ResumingLink:
         elif not isinstance(message, Failure):
             raise LinkError("the executor resumes a session with something else than Resumed")
         elif self._replay.received or self._killing or not self._replay.has(0):
-            raise restore(message)
+            refused = restore(message)
+            if isinstance(refused, SessionLost):
+                refused.answered = True
+            raise refused
         else:  # the Open has not arrived: nothing is lost if it is sent again
             self._anew = True
 
