@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeVar
+from contextlib import suppress
 
 from avlab.core.channel import ChannelClosed, Receiver
 from avlab.core.item import Item
 from avlab.core.latch import NAP
+from avlab.core.twin import in_thread
 from avlab.flow.run import Run
 from avlab.flow.stage import Cut
-
-T = TypeVar("T")
 
 
 def consume(start: Callable[[], Run], results: Receiver[Item]) -> Iterator[Item]:
@@ -54,17 +52,22 @@ async def consume_async(start: Callable[[], Run], results: Receiver[Item]) -> As
     finally:
         results.listen(None)
         if run.running:
-            await asyncio.shield(in_thread(run.cancel))
+            await in_thread(run.cancel, _nothing)
 
 
 async def started(start: Callable[[], Run]) -> Run:
     """A run whose nodes are opened in a thread; a caller that is cancelled meanwhile leaves no run behind."""
-    starting = asyncio.ensure_future(in_thread(start))
+    runs: list[Run] = []
+
+    def begin() -> Run:
+        runs.append(start())
+        return runs[0]
+
     try:
-        return await asyncio.shield(starting)
+        return await in_thread(begin, _nothing)
     except asyncio.CancelledError:
-        run = await starting
-        await in_thread(run.cancel)
+        for run in runs:
+            await _cancelled(run)
         raise
 
 
@@ -76,35 +79,18 @@ async def ended(run: Run) -> None:
         await over.wait()
         await in_thread(run.wait)
     except asyncio.CancelledError:
-        await in_thread(run.cancel)
+        await _cancelled(run)
         raise
 
 
-async def in_thread(function: Callable[[], T]) -> T:
-    """Run a blocking function in a thread of its own, which ends with it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+async def _cancelled(run: Run) -> None:
+    """Cancel a run for a task that is cancelled itself: that is what it tells, and no error of the run's."""
+    with suppress(Exception):
+        await in_thread(run.cancel, _nothing)
 
-    def settle(outcome: Callable[[], None]) -> None:
-        if not future.done():
-            outcome()
 
-    def body() -> None:
-        try:
-            value = function()
-        except BaseException as error:  # noqa: BLE001  the awaiting coroutine raises it
-            failure = error
-            _tell(loop, lambda: settle(lambda: future.set_exception(failure)))
-        else:
-            _tell(loop, lambda: settle(lambda: future.set_result(value)))
-
-    thread = threading.Thread(target=body, name="avlab:wait", daemon=True)
-    thread.start()
-    try:
-        return await future
-    finally:
-        if future.done():
-            thread.join()
+def _nothing() -> None:
+    """It ends by itself, and is waited for."""
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

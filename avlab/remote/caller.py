@@ -14,12 +14,12 @@ from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import AvlabError, Cancelled, CodecError, LinkClosed, SessionClosed, SessionError
 from avlab.core.item import Item
 from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, Mode, Signal, SignalKind
+from avlab.core.twin import consumer
 from avlab.remote.delivery import IN_FLIGHT, CallerBank
 from avlab.remote.exchange import Exchange, Observer
 from avlab.remote.failure import restore
 from avlab.remote.interrupts import NOTICE, Lock, exposed
 from avlab.remote.link import Link
-from avlab.remote.twins import consumer
 
 END_SECONDS = 1.0
 """How long a session may take to close."""

@@ -13,6 +13,7 @@ from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
 from avlab.core.scrub import cut, harmless
 from avlab.core.status import Status
 from avlab.core.tree import Values, class_name
+from avlab.core.twin import in_thread
 from avlab.remote import bundle
 from avlab.remote.arguments import dataclasses_of
 from avlab.remote.config import RemoteExecutorConfig
@@ -22,7 +23,6 @@ from avlab.remote.limits import Limits
 from avlab.remote.link import Connection, Description, Link
 from avlab.remote.restart import RestartingLink
 from avlab.remote.session import WINDOW, OnLog, Session, close_soon, new_session_id
-from avlab.remote.twins import in_thread
 
 MAX_PRINTED = 256 << 10
 """Characters of one piece of a worker's output that are printed."""

@@ -77,7 +77,7 @@ def _connection(settings: RemoteExecutorConfig) -> Connection:
 
 async def aconnect(url: str | RemoteExecutorConfig | Carrier = "local:", **config: Any) -> Executor:
     """`connect` for async code."""
-    from avlab.remote.twins import in_thread
+    from avlab.core.twin import in_thread
 
     return await in_thread(lambda: connect(url, **config), discard=lambda executor: executor.close())
 

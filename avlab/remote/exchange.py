@@ -7,7 +7,7 @@ from typing import Protocol
 
 from avlab.core.item import Item
 from avlab.core.message import ItemMessage, Log
-from avlab.remote.twins import consumer
+from avlab.core.twin import consumer
 
 
 class Exchange:

@@ -16,6 +16,7 @@ from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
 from avlab.core.status import label
 from avlab.core.tree import Values
+from avlab.core.twin import in_thread
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank
 from avlab.remote.exchange import Exchange
@@ -27,7 +28,7 @@ from avlab.remote.link import Connection, Link
 from avlab.remote.statistics import Meter, SessionStatistics
 from avlab.remote.stopping import stop
 from avlab.remote.tracing import enabled, tracing
-from avlab.remote.twins import aiterate, astream, in_thread, left_iterations
+from avlab.remote.twins import aiterate, astream, left_iterations
 
 WINDOW = 32
 """Outputs that may be under way before the consumer has asked for the next."""

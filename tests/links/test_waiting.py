@@ -10,6 +10,7 @@ from serving import until
 
 from avlab.core.errors import LinkClosed
 from avlab.core.message import MAX_ITEM, Credit, ItemMessage
+from avlab.core.twin import in_thread
 from avlab.core.wire import decode_batch
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank, HostBank
@@ -19,7 +20,6 @@ from avlab.remote.links.local import LocalLink
 from avlab.remote.links.resuming import ResumingLink
 from avlab.remote.patience import AWAKE, Patience
 from avlab.remote.shared_memory import HEAD, Memory, Region
-from avlab.remote.twins import in_thread
 
 COUNT = 50
 

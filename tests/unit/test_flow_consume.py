@@ -218,6 +218,38 @@ def test_cancelled_while_the_nodes_open():
     assert node.calls[-1] == "close"
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_task_that_is_cancelled_says_so_and_leaves_no_run(times, bad):
+    """Not the error of a node that opens badly meanwhile, and not before the run has ended, however often it is asked."""
+    go, opening = threading.Event(), threading.Event()
+
+    class Slow(Closing):
+        def open(self):
+            super().open()
+            opening.set()
+            assert go.wait(SOON)
+            if bad:
+                raise MediaError("no such file")
+
+    node = Slow()
+
+    async def main():
+        task = asyncio.create_task(Pipeline([itertools.count(), node]).arun())
+        assert await asyncio.to_thread(opening.wait, SOON)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert not task.done()  # and the loop goes on
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert node.calls[-1] == "close"
+
+    asyncio.run(main())
+
+
 def test_many_pipelines_on_one_loop():
     async def main():
         return await asyncio.gather(*(Pipeline([range(n), Add()]).arun() for n in range(5)))
