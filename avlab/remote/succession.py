@@ -148,6 +148,7 @@ class Succession:
         entry = self._log[self._next] if self._next < len(self._log) else None
         if entry is not None and isinstance(entry.message, Signal):
             self._next += 1
+            self._forget_done()
             return entry.message
         if not worker.bank.room:
             return None
@@ -230,8 +231,7 @@ class Succession:
         if entry.done:
             self._torn = self._torn or entry.number in self._cancelled
             self._cancelled.discard(entry.number)
-            if not self._restores:
-                self._forget(next((n for n, each in enumerate(self._log) if not each.done), len(self._log)))
+            self._forget_done()
         if self._held or self._ordinal - self._acked > self._window:
             self._held.append(_owned(output))
             return None
@@ -256,6 +256,11 @@ class Succession:
             self._forget(self._mark)
             self._mark = None
         _release(output)
+
+    def _forget_done(self) -> None:
+        """Without a state no worker needs what is finished, once the present one has been told."""
+        if not self._restores:
+            self._forget(next((n for n, each in enumerate(self._log) if n >= self._next or not each.done), len(self._log)))
 
     def _forget(self, count: int) -> None:
         """No worker will need the first entries of the log again."""

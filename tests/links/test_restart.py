@@ -376,6 +376,24 @@ def test_a_change_of_parameters_reaches_every_worker_in_its_place() -> None:
     assert told() == ['{"a": 2, "b": 3}', "2"]
 
 
+def test_a_change_that_waits_to_be_told_is_not_forgotten_with_the_input_before_it() -> None:
+    """The last result of that may come between the change and who hands it out."""
+    numbers, change = Succession(Opened(window=5, stateless=True), 4, FakeClock()), Signal(SignalKind.SET, [], b'{"a": 1}')
+    caller = CallerBank(window=4)
+    caller.granted = 5
+    numbers.add(caller.number(ItemMessage(codec="json", meta=b"1")))
+    assert isinstance(numbers.due(), ItemMessage)
+    numbers.change(change)
+    assert numbers.take(ItemMessage(input=1, k=1, last=True, ordinal=1)) is not None
+    assert numbers.due() is change
+    for _ in range(100):  # without an input between them
+        numbers.change(change)
+        assert numbers.due() is change
+    assert not numbers._log
+    numbers.begin(Opened(window=5, stateless=True))
+    assert numbers.due() == change
+
+
 def test_a_cancelled_input_stays_cancelled_with_the_next_worker() -> None:
     opened = Opened(window=5, stateless=True)
     numbers = Succession(opened, 4, FakeClock())
