@@ -48,7 +48,8 @@ class _State(Generic[T]):
     def __init__(self, capacity: int, policy: Policy, keep: Keep[T] | None) -> None:
         self.queue: deque[T] = deque()
         self.capacity, self.policy, self.keep = capacity, policy, keep
-        lock = threading.Lock()
+        # A condition takes this kind back in one step: another one would be lost to an interrupt that comes before it is taken back.
+        lock = threading.RLock()
         self.lock = lock
         self.filled, self.emptied = threading.Condition(lock), threading.Condition(lock)
         self.receivers_waiting = self.senders_waiting = 0

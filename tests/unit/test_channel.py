@@ -1,5 +1,6 @@
 """Channels: bounds, policies, ends, counts; with real threads."""
 
+import sys
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -230,3 +231,21 @@ class ChannelMachine(RuleBasedStateMachine):
 
 
 TestChannelMachine = ChannelMachine.TestCase
+
+
+def test_an_interrupt_at_the_end_of_a_wait_leaves_the_channel_whole() -> None:
+    """Ctrl-C in the instant before a condition has its lock back."""
+
+    def interrupt(frame, event, argument):
+        if frame.f_code.co_name == "_acquire_restore":
+            raise KeyboardInterrupt
+
+    sender, receiver = open_channel()
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises((KeyboardInterrupt, TimeoutError)):
+            receiver.receive(0.01)
+    finally:
+        sys.settrace(None)
+    sender.send(1)
+    assert receiver.receive(1) == 1
