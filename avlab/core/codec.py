@@ -107,8 +107,8 @@ class Registry:
             if self._unloaded is None:
                 self._unloaded = list(points("avlab.codecs"))
             for point in [point for point in self._unloaded if point.name == library]:
-                self._unloaded.remove(point)
                 importlib.import_module(point.value).register(self)
+                self._unloaded.remove(point)  # not before: an import that was interrupted is made again
 
 
 registry = Registry()
