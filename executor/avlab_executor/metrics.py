@@ -10,9 +10,10 @@ import os
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
-from socket import AF_INET, AF_INET6, socket
+from socket import AF_INET, AF_INET6, SHUT_RDWR, socket
 from socketserver import TCPServer
 from typing import Any
 
@@ -133,7 +134,8 @@ class MetricsServer:
 
 
 class _Http(HTTPServer):
-    """One request at a time, each with little patience: a scraper needs no more."""
+    """One request at a time, each with little patience, also in all: a scraper needs no more, and who sends a byte now and then
+    keeps nobody else from asking, nor this from closing."""
 
     def __init__(self, address: tuple[str, int], handler: Callable[..., Any], context: ssl.SSLContext | None) -> None:
         self._context = context
@@ -151,6 +153,16 @@ class _Http(HTTPServer):
                 connection.close()
                 raise
         return connection, peer
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer it, and be cut off after a while."""
+        timer = threading.Timer(_READ_SECONDS, _cut, (request,))
+        timer.daemon = True
+        timer.start()
+        try:
+            super().process_request(request, client_address)
+        finally:
+            timer.cancel()
 
     def server_bind(self) -> None:
         """Without the look-up of a name that HTTPServer makes."""
@@ -188,6 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, form: str, *values: object) -> None:
         """Scrapes are not logged."""
+
+
+def _cut(connection: socket) -> None:
+    """End it under whoever reads it; its TLS, which has no lock, is left alone."""
+    with suppress(OSError):  # it has ended
+        socket.shutdown(connection, SHUT_RDWR)
 
 
 def _context(certificate: bytes, key: bytes) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -155,6 +156,21 @@ def test_a_silent_connection_does_not_block_it_for_long(server, monkeypatch) -> 
     with socket.create_connection(("127.0.0.1", server.metrics.port)) as silent:
         silent.sendall(b"GET /metr")
         assert get(f"http://127.0.0.1:{server.metrics.port}/metrics")[0] == 200
+
+
+def test_a_connection_that_crawls_is_cut_off(server, monkeypatch) -> None:
+    """Each of its bytes comes in time; meanwhile nobody else could ask, and the server not close."""
+    monkeypatch.setattr("avlab_executor.metrics._READ_SECONDS", 0.5)
+    pause, cut = threading.Event(), False
+    with socket.create_connection(("127.0.0.1", server.metrics.port)) as slow:
+        try:
+            for byte in b"GET /" + b"x" * 200:
+                slow.sendall(bytes((byte,)))
+                pause.wait(0.1)
+        except OSError:
+            cut = True
+    assert cut
+    assert get(f"http://127.0.0.1:{server.metrics.port}/metrics")[0] == 200
 
 
 def test_figures_over_tls_with_the_servers_certificate(tmp_path) -> None:
