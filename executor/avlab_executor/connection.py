@@ -58,7 +58,7 @@ class Embedded:
         self._rooms = Rooms(self._store, self._room)
         self._lock = Lock()
         self._reports: list[TierReport] = []
-        self._probing = threading.Lock()
+        self._probing, self._counting = threading.Lock(), threading.Lock()  # who ends does not wait for a pool that starts
         self._sessions = 0
         self._own = Account(Tenant())
         self._began = monotonic()
@@ -156,7 +156,7 @@ class Embedded:
                 raise
             link.on_close(leave)
         link.on_close(self._ended)
-        with self._lock:
+        with self._counting:
             self._sessions += 1
         try:
             (account or self._own).opened(link, request)
@@ -179,7 +179,7 @@ class Embedded:
         return next((name for name in (NAMESPACES, LANDLOCK) if name in possible), PROCESS)
 
     def _ended(self) -> None:
-        with self._lock:
+        with self._counting:
             self._sessions -= 1
 
     def lend(self, obj: object) -> Bundle | None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from avlab.core.errors import AvlabError
 from avlab.remote.limits import Limits
@@ -164,7 +165,7 @@ class Pool:
         return worker
 
     def _prepare(self, spawner: Spawner, number: int, asked: Limits) -> WorkerProcess:
-        scratch, uid = SCRATCH, 0
+        scratch, uid, group = SCRATCH, 0, None
         try:
             if spawner.tier not in NESTED:
                 scratch = f"{spawner.folder}/{number}"
@@ -180,6 +181,11 @@ class Pool:
         except FileNotFoundError:  # the keeper has cleared up behind the zygote
             raise spawner.obituary() from None
         except OSError as error:
+            if group is not None:
+                group.close()
+            if scratch != SCRATCH:
+                with suppress(OSError):  # it could not be made
+                    os.rmdir(scratch)
             raise cannot_start(error) from None
 
     # The pool's own thread: hears the zygote, refills, watches.

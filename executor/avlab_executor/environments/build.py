@@ -159,15 +159,19 @@ class _Running:
                 command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
-            if self._group is not None:
-                self._group.add(self._process.pid)
         except OSError:
             self._free()
             raise
         assert self._process.stdin and self._process.stdout
         self._leash, self._output = self._process.stdin, self._process.stdout
-        self._leash.write(b"!")
-        self._leash.flush()
+        try:
+            if self._group is not None:
+                self._group.add(self._process.pid)
+            self._leash.write(b"!")
+            self._leash.flush()
+        except OSError:
+            self.__exit__()
+            raise
 
     def lines(self, patience: float) -> Iterator[str | None]:
         """What it prints, line by line; None after ``patience`` seconds of silence."""
