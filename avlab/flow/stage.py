@@ -172,8 +172,10 @@ class Stage:
                 now = clock()
                 meter.observe(now - began)
                 stamps = item.stamps or (Stamp(step.name, now),)
-                send(Item(item.value, item.pts, item.time_base, item.track, item.seq, stamps))
+                made = Item(item.value, item.pts, item.time_base, item.track, item.seq, stamps)
+                send(made)
                 meter.sent += 1
+                self._finished(made)
                 began = clock()
 
     def _stream(self, step: Step, receiver: Receiver[Item]) -> None:

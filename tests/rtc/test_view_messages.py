@@ -1,5 +1,6 @@
 """A live view's messages: hello, pictures with acknowledgement, status; and what a hostile browser's side may send."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -302,6 +303,17 @@ def test_a_pipeline_runs_in_a_process_of_its_own(side: Side) -> None:
         assert run.statistics()["live"]["viewers"] == 1
         assert repr(run) == "Preview(320×180)"
         run.stop()
+        assert run.statistics()["items"]["video"] >= 4
+    assert not run.running
+
+
+def test_a_process_that_is_late_is_stopped_all_the_same(side: Side) -> None:
+    with ProcessRun(avlab.Pipeline([TestSource(size=SIZE, realtime=True)]).to_spec(), {}, side) as run:
+        process = run._child._process
+        process.send_signal(signal.SIGSTOP)  # as on a machine that is busy with something else
+        late = threading.Timer(3.5, process.send_signal, (signal.SIGCONT,))
+        late.start()
+    late.join()
     assert not run.running
 
 

@@ -158,6 +158,11 @@ def test_a_run_opens_flushes_and_closes_in_order():
         result["Nobody"]
 
 
+def test_items_of_a_source_alone_reach_the_end():
+    result = Pipeline([[1, 2, 3]]).run()
+    assert result.items == {"": 3}
+
+
 def test_a_run_can_be_started_again():
     keep = Keep()
     pipeline = [1, 2, 3] >> AddLater() >> Each() >> keep

@@ -15,7 +15,8 @@ from avlab.media.runtime_process import Spare
 
 from .widget import LiveView
 
-_START, _STOP, _FIRST, _ANSWER = 30.0, 3.0, 0.5, 5.0  # seconds
+_START, _FIRST, _ANSWER = 30.0, 0.5, 5.0  # seconds
+_STOP = 10.0  # the child takes 2 s at most by its own clock; on a busy machine that may be late
 spare = Spare("avlab_kernel.live.child")
 """Ready for the next run, once a view tells figures: a cell that is run again starts at once."""
 
