@@ -174,6 +174,15 @@ def test_an_index_with_a_secret_or_no_index_is_refused_and_not_shown(index) -> N
     assert index not in str(caught.value)
 
 
+def test_containers_on_demand_are_told_an_index_by_variables(monkeypatch) -> None:
+    monkeypatch.setenv("AVLAB_PIP_INDEX", "https://host/simple")
+    monkeypatch.setenv("AVLAB_PIP_CA", "/ca.pem")
+    options = Options(tier="landlock")
+    assert options.container()["environment"]["PIP_INDEX_URL"] == "https://host/simple"
+    assert options.host()["Mounts"][0]["Source"] == "/ca.pem"
+    assert Options.from_label(options.label()) == options
+
+
 def test_nothing_of_this_machines_installer_goes_in_by_itself(monkeypatch) -> None:
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_CERT", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, "/of/this/machine")

@@ -34,9 +34,11 @@ def add_commands(commands: Any) -> None:
         "--engine-seccomp", dest="seccomp", action="store_false",
         help="keep the engine's own seccomp profile: the tier is then landlock",
     )  # fmt: skip
-    up.add_argument("--pip-index", default="", metavar="URL", help="where sessions' packages come from (default: the ordinary registry)")
     up.add_argument(
-        "--pip-ca", default="", metavar="FILE", type=lambda file: file and os.path.abspath(file),
+        "--pip-index", default=default.pip_index, metavar="URL", help="where sessions' packages come from (default: the ordinary registry)"
+    )
+    up.add_argument(
+        "--pip-ca", default=default.pip_ca, metavar="FILE", type=lambda file: file and os.path.abspath(file),
         help="PEM authorities that vouch for it, on the engine's machine",
     )  # fmt: skip
     up.set_defaults(run=_up)

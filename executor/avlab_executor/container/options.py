@@ -26,6 +26,8 @@ CACHE = "/var/cache/avlab"
 """Inside: where environments with sessions' packages are kept, on a volume that outlives containers."""
 IMAGE_VARIABLE = "AVLAB_IMAGE"
 """Environment variable with the image's name, if it is not the one that `make image` gives."""
+PIP_INDEX_VARIABLE, PIP_CA_VARIABLE = "AVLAB_PIP_INDEX", "AVLAB_PIP_CA"
+"""Environment variables with the index for packages and its authorities, for containers that ``docker:`` starts by itself."""
 USER = "10001:10001"
 _AUTHORITIES = "/run/authorities.pem"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,50}")
@@ -37,7 +39,8 @@ class Options:
     tier: the weakest isolation that may serve; "gvisor" also lifts Docker's masks of /proc. sessions: most at once. idle: seconds without a session after which it ends, or
     None: when it is told to. seccomp: whether to use avlab's profile, with which the tier `namespaces` works, or the engine's.
     pip_index: URL of the index that sessions' packages come from, and pip_ca: PEM file of the engine's machine with the authorities that
-    vouch for it; "": as the installer itself knows. Nothing is taken from how this machine's pip is configured. Raises ConfigError.
+    vouch for it (default: the variables AVLAB_PIP_INDEX and AVLAB_PIP_CA); "": as the installer itself knows. Nothing is taken
+    from how this machine's pip is configured. Raises ConfigError.
     """
 
     image: str = field(default_factory=lambda: os.environ.get(IMAGE_VARIABLE) or f"avlab-executor:{version('avlab')}")
@@ -49,8 +52,8 @@ class Options:
     sessions: int = 16
     idle: float | None = IDLE_SECONDS
     seccomp: bool = True
-    pip_index: str = ""
-    pip_ca: str = ""
+    pip_index: str = field(default_factory=lambda: os.environ.get(PIP_INDEX_VARIABLE, ""))
+    pip_ca: str = field(default_factory=lambda: os.environ.get(PIP_CA_VARIABLE, ""))
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
