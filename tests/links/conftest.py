@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from avlab_executor.server import Server
 
 import avlab
+from avlab.testing.faults import TcpRelay
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
@@ -43,6 +45,13 @@ def executor(request: pytest.FixtureRequest) -> Iterator[avlab.Executor]:
 def sandboxed(request: pytest.FixtureRequest) -> Iterator[avlab.Executor]:
     """An executor with real workers."""
     with connected(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def relay(server: Server) -> Iterator[TcpRelay]:
+    """The way to the module's server, which can be cut, healed and silenced."""
+    with TcpRelay(("127.0.0.1", server.port)) as made:
         yield made
 
 

@@ -50,12 +50,6 @@ def connected(scheme, files) -> Callable[..., avlab.Executor]:
     return connect
 
 
-@pytest.fixture
-def relay(server) -> Iterator[TcpRelay]:
-    with TcpRelay(("127.0.0.1", server.port)) as made:
-        yield made
-
-
 @contextmanager
 def healing(relay: TcpRelay) -> Iterator[None]:
     """Heals the network a moment after each cut."""

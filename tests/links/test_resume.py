@@ -45,12 +45,6 @@ def server() -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture
-def relay(server) -> Iterator[TcpRelay]:
-    with TcpRelay(("127.0.0.1", server.port)) as made:
-        yield made
-
-
 @contextmanager
 def connected(relay: TcpRelay, grace: float = 30.0, **options: object) -> Iterator[avlab.Executor]:
     with avlab.connect("grpc://{}:{}".format(*relay.address), grace=grace, **options) as executor:
@@ -63,9 +57,9 @@ def connected(relay: TcpRelay, grace: float = 30.0, **options: object) -> Iterat
 def test_a_call_waits_through_a_cut(relay) -> None:
     with connected(relay) as executor, executor.open(Counted()) as session:
         pid = session.call("pid")
-        threading.Timer(0.3, relay.cut).start()
+        threading.Timer(0.3, relay.cut).start()  # long before the call ends, however late it is on a busy machine
         threading.Timer(0.8, relay.heal).start()
-        assert session.call("sleep", 0.6) == pid
+        assert session.call("sleep", 2.5) == pid
         assert relay.statistics().connections == 2
 
 

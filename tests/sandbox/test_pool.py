@@ -276,10 +276,11 @@ def test_a_worker_that_cannot_be_locked_says_why(tmp_path):
 
 
 def test_the_process_tier_limits_resources_only():
-    with Pool("process", entry="sandbox_attempts:main", paths=[HERE], preload=()) as pool:
+    with Pool("process", entry="sandbox_attempts:when_told", paths=[HERE], preload=()) as pool:
         assert pool.tier == "process"
         worker = pool.acquire(Limits(memory="1G"))
-        assert worker.exited(5).text == "exit code 1"  # the attack code has noticed that nothing confines it
+        worker.socket.sendall(b"!")
+        assert worker.exited(20).text == "exit code 1"  # the attack code has noticed that nothing confines it
         assert b"runs in a locked worker only" in os.read(worker.stderr, 1000)
         worker.close()
 
