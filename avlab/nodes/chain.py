@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -36,9 +37,9 @@ class ChainNode(Node):
             self._graph.close()
             self._graph = None
 
+    @abstractmethod
     def _steps(self) -> Sequence[Step]:
         """The chain that the parameters ask for. Raises ConfigError."""
-        raise NotImplementedError
 
     def _through(self, frame: Any, made_of: tuple[Any, ...], threads: int = 1) -> Iterator[Any]:
         """What comes out once ``frame`` has gone in; ``made_of``: the parameters as they are now."""

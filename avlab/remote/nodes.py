@@ -57,24 +57,27 @@ class RemoteNode(Node):
     @property
     def tier(self) -> str:
         """The isolation tier of the open session, or of the last one; empty before the first."""
-        return self._session.tier if self._session else self._statistics.tier
+        session = self._session  # which another thread may close meanwhile
+        return session.tier if session is not None else self._statistics.tier
 
     def statistics(self) -> SessionStatistics:
         """Figures of the open session, or of the last one."""
-        return self._session.statistics() if self._session else self._statistics
+        session = self._session
+        return session.statistics() if session is not None else self._statistics
 
     def close(self) -> None:
         """End the session if it is this node's own."""
-        session, self._session = self._session, None
+        session = self._session
         if session is not None:
-            self._statistics = session.statistics()
+            self._statistics, self._session = session.statistics(), None
             if self._owned:
                 session.close()
 
     def _opened(self) -> Session:
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise SessionClosed(f"{self!r} is not open: run it in a pipeline, or call open() first")
-        return self._session
+        return session
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.__name__}>"

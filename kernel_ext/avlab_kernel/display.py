@@ -17,6 +17,7 @@ PER_CELL = 1 << 20
 """Bytes of worker output shown under one cell; what follows is kept for the log alone."""
 KEPT = 1 << 20
 """Bytes of worker output that ``%avlab logs`` remembers."""
+_OWN = 128  # bytes that one piece costs besides its text: many empty ones must not fill memory either
 MAX_IMAGE = 16 << 20
 IMAGES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
@@ -52,11 +53,11 @@ class Outputs:
 
     def keep(self, name: str, text: str) -> None:
         """Remember for ``recent``; the oldest output makes room."""
-        text = text[-KEPT:]
+        text = text[-KEPT // 2 :]
         self._kept.append((name, text))
-        self._size += len(text)
+        self._size += len(text) + _OWN
         while self._size > KEPT:
-            self._size -= len(self._kept.popleft()[1])
+            self._size -= len(self._kept.popleft()[1]) + _OWN
 
 
 class Feed:
