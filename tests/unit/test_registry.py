@@ -35,7 +35,7 @@ def test_a_thread_that_comes_while_codecs_are_loaded_waits_for_them(monkeypatch:
 def test_an_import_that_is_interrupted_is_made_again(monkeypatch) -> None:
     """Ctrl-C while the first frame loads PyAV; without its codecs no frame could travel until the kernel ends."""
     registry, tries = Registry(), []
-    monkeypatch.setattr(codec, "entry_points", lambda group: [EntryPoint("thing", "thing_codecs", group)])
+    monkeypatch.setattr(codec, "points", lambda group: [EntryPoint("thing", "thing_codecs", group)])
 
     def load(name: str) -> SimpleNamespace:
         tries.append(name)
