@@ -161,10 +161,10 @@ class LocalLink:
         return self._arrived.popleft() if self._arrived else None
 
     def look(self) -> Message | None:
-        """A message that needs no waiting, read from the socket if need be, or None, also while another thread reads (or this one,
-        which a signal has interrupted). Raises LinkClosed."""
+        """A message that needs no waiting, or None; read from the socket if need be, unless another thread reads (or this one, which a
+        signal has interrupted). Raises LinkClosed."""
         if not self._reading.acquire(blocking=False):
-            return None
+            return self.arrived()
         try:
             if not self._arrived and self._readable(0):
                 self.fill()
