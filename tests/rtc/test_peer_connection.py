@@ -5,6 +5,7 @@ import time
 from statistics import median
 
 import pytest
+from aioice.ice import get_host_addresses
 
 from avlab.core.errors import ConnectError, MediaError
 from avlab.media.rtc.peer import Peer
@@ -105,6 +106,50 @@ def test_candidates_may_come_later_and_refused_ones_are_ignored(runtime):
         await asyncio.gather(first.close(), second.close())
 
     runtime.run(scenario(), 20)
+
+
+def test_no_packet_goes_to_this_machine_itself_unless_that_is_allowed(runtime):
+    """However the other side spells it, in its description or later: judged by who is knocked at."""
+
+    async def scenario(loopback: bool) -> list[bool]:
+        loop = asyncio.get_running_loop()
+        own = next(each for each in get_host_addresses(use_ipv4=True, use_ipv6=False) if not each.startswith("127."))
+        knocks = [Knocks() for _ in range(3)]
+        for each, host in zip(knocks, (own, "127.0.0.1", "::1"), strict=True):
+            await loop.create_datagram_endpoint(lambda each=each: each, local_addr=(host, 0))
+        honest, four, six = (each.port for each in knocks)
+        spellings = ["127.0.0.1", "::ffff:127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "0.0.0.0"]
+        hostile = [f"candidate:9 1 udp 2130706431 {host} {four} typ host" for host in spellings]
+        hostile += [f"candidate:9 1 udp 2130706430 {host} {six} typ host" for host in ("::1", "0:0:0:0:0:0:0:1", "::")]
+        candidates = [*hostile, f"candidate:1 1 udp 1 {own} {honest} typ host"]  # it has the lowest priority: the last that is asked
+        first, second = Peer(), Peer(loopback=loopback)
+        first.connection.createDataChannel("talk")
+        lines = [line for line in (await first.offer()).split("\r\n") if "candidate" not in line]
+        await second.answer("\r\n".join([*lines[:-1], *(f"a={each}" for each in candidates[::2]), ""]))
+        for each in candidates[1::2]:
+            await second.add_candidate({"candidate": each, "sdpMLineIndex": 0})
+        async with asyncio.timeout(10):
+            await knocks[0].came.wait()
+        for each in knocks:
+            each.transport.close()
+        await asyncio.gather(first.close(), second.close())
+        return [each.came.is_set() for each in knocks]
+
+    assert runtime.run(scenario(False), 20) == [True, False, False]
+    assert runtime.run(scenario(True), 20)[:2] == [True, True]
+
+
+class Knocks(asyncio.DatagramProtocol):
+    """Whether anything has come to a socket."""
+
+    def __init__(self) -> None:
+        self.came = asyncio.Event()
+
+    def connection_made(self, transport) -> None:
+        self.transport, self.port = transport, transport.get_extra_info("sockname")[1]
+
+    def datagram_received(self, data, addr) -> None:
+        self.came.set()
 
 
 def test_an_offer_has_all_candidates_and_no_public_server_is_ever_asked(runtime, monkeypatch):

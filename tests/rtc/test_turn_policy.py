@@ -30,9 +30,15 @@ def test_loopback_inside_ipv6_is_loopback(address):
     assert not allowed(address, loopback=False)
 
 
-@pytest.mark.parametrize("port", ["0", "00", "-1", "65536", "99999999999999999999", "٥٠٠٠", "5000.0", "+5000"])
-def test_a_port_is_a_plain_number(port):
+@pytest.mark.parametrize("port", ["0", "00", "-1", "65536", "99999999999999999999", "٥٠٠٠", "5000.0", "+5000", "53", "123", "1023"])
+def test_a_port_is_a_plain_number_and_no_system_service(port):
+    assert usable("1 1 udp 1 10.0.0.1 1024 typ host", loopback=False)
     assert not usable(f"1 1 udp 1 10.0.0.1 {port} typ host", loopback=True)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "TCP", "ssltcp", "tls", "udp6", "ｕｄｐ", "1"])
+def test_candidates_are_for_udp(kind):
+    assert not usable(f"1 1 {kind} 1 10.0.0.1 5000 typ host tcptype passive", loopback=True)
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)

@@ -15,7 +15,7 @@ def say(**what) -> None:
 def main() -> None:
     role, servers = sys.argv[1], json.loads(sys.argv[2])
     runtime = MediaRuntime()
-    manager = WebRTCManager(ice_servers=servers, loopback=False, media=False, runtime=runtime)
+    manager = WebRTCManager(ice_servers=servers, media=False, runtime=runtime)
     try:
         if role == "offer":
             say(text=manager.offer())

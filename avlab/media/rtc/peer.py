@@ -26,15 +26,15 @@ class Peer:
     ``ice_servers``: STUN and TURN servers in the browser's notation, or a function that gives them anew for each connection
     (credentials that do not last); empty: those of the environment, see `avlab.media.rtc.turn`; never a public one by itself.
     The TURN server that works best from here is found when the description is made (two seconds at most).
-    ``loopback=False`` refuses loopback and link-local candidates of the other side; addresses of metadata services and
-    ``.local`` names are refused always. ``bitrate``: kbit/s at which a browser is asked to start and not to go below.
+    ``loopback`` takes loopback and link-local candidates of the other side, which are refused otherwise; addresses of metadata services
+    and ``.local`` names are refused always. ``bitrate``: kbit/s at which a browser is asked to start and not to go below.
     """
 
     def __init__(
         self,
         *,
         ice_servers: IceServers = (),
-        loopback: bool = True,
+        loopback: bool = False,
         bitrate: tuple[int, int] = (START, MINIMUM),
     ) -> None:
         if not callable(ice_servers):

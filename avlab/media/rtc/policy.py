@@ -18,6 +18,7 @@ MAX_SECTIONS = 16
 MAX_COMPARISONS = 200_000
 """Most that a remote description may make its parser compare: every codec of a section with every line about codecs, and every
 source with those before it. A browser's section with all its codecs takes 7,000."""
+_FIRST_PORT = 1024  # below are services of systems (name servers, time servers) that answer whoever knocks; peers are never there
 _NEVER = [
     ip_network(text)
     for text in (
@@ -66,7 +67,8 @@ def _inside(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
 
 
 def usable(candidate: str, *, loopback: bool) -> bool:
-    """Whether the text of a candidate (what follows ``candidate:``) is one for UDP to an address that is `allowed`."""
+    """Whether the text of a candidate (what follows ``candidate:``) is one for UDP to an address that is `allowed` and a port above
+    those of system services."""
     words = candidate.split()
     return (
         len(words) >= 8
@@ -74,7 +76,7 @@ def usable(candidate: str, *, loopback: bool) -> bool:
         and words[5].isascii()
         and words[5].isdecimal()
         and len(words[5]) <= 5
-        and 0 < int(words[5]) < 65536
+        and _FIRST_PORT <= int(words[5]) < 65536
         and allowed(words[4], loopback=loopback)
     )
 
