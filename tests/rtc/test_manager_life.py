@@ -8,8 +8,10 @@ from statistics import median
 
 import pytest
 
-from avlab.core.errors import LinkClosed
+from avlab.core.errors import ConnectError, LinkClosed
+from avlab.media.rtc import partner
 from avlab.media.rtc.manager import WebRTCManager
+from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.reconnect import LOST, PATIENCE, STALLED, Backoff, Silence
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.server import SignalConfig, SignalServer
@@ -42,15 +44,15 @@ def until(condition, seconds: float = 30.0) -> bool:
     return True
 
 
-def swallow(partner) -> None:
+def swallow(lost: partner.Partner) -> None:
     """From now on this connection's packets go nowhere, as when a network cable is pulled."""
 
     async def swallow() -> None:
-        for transport in partner._peer._transports():
+        for transport in lost._peer._transports():
             for protocol in transport.transport._connection._protocols:
                 protocol.datagram_received = lambda *_: None
 
-    partner._runtime.run(swallow(), 5)
+    lost._runtime.run(swallow(), 5)
 
 
 def test_a_silent_connection_is_replaced_and_everything_goes_on(runtimes, server):
@@ -98,6 +100,67 @@ def test_a_silent_connection_is_replaced_and_everything_goes_on(runtimes, server
         here.close()
         there.close()
         taking.join(10)
+
+
+@pytest.mark.parametrize("side", ["offers", "answers"])
+def test_credentials_that_are_not_to_be_had_for_a_moment_end_nothing(runtimes, server, monkeypatch, side):
+    monkeypatch.setattr(partner, "CONNECTING", 1.0)
+    tries = []
+
+    def servers():
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise OSError("the service that gives them is being restarted")
+        return ()
+
+    room = {"room": "a", "secret": server.secret, "media": False}
+    options = [{"ice_servers": servers}, {}][:: 1 if side == "answers" else -1]  # who comes last makes the offer
+    here, there = (WebRTCManager(server.url, runtime=r, **room, **o) for r, o in zip(runtimes, options, strict=True))
+    try:
+        here.wait().send("it works")
+        assert there.wait().receive(20).value == "it works"
+        assert len(tries) >= 2
+    finally:
+        here.close()
+        there.close()
+
+
+def test_a_new_offer_that_makes_no_sense_costs_its_sender_a_connection_and_no_more(runtimes, server):
+    room = {"room": "a", "secret": server.secret, "media": False}
+    here, there = (WebRTCManager(server.url, runtime=runtime, **room) for runtime in runtimes)
+    try:
+        first, second = here.wait(), there.wait()  # the second made the offer
+        nonsense = {"kind": "offer", "generation": second._generation + 1, "sdp": "v=0\r\nm=video"}
+        second._generation += 1
+        runtimes[1].run(second._signal(nonsense), 5)
+        assert until(lambda: second.reconnections == 1 and first.state == second.state == "connected")
+        first.send("still here")
+        assert second.receive(20).value == "still here"
+    finally:
+        here.close()
+        there.close()
+
+
+def test_signalling_that_fails_while_a_connection_is_to_be_renewed_is_tried_again(runtimes):
+    failing = [ConnectError("not now"), LinkClosed("not yet")]
+    asked, heard = [], asyncio.Event()
+
+    async def signal(message):
+        if failing:
+            raise failing.pop()
+        asked.append(message)
+        heard.set()
+
+    async def scenario():
+        lost = partner.Partner("x", "script", runtimes[0], Peer, outgoing=None, sync="lips", signal=signal, offers=False)
+        lost._peer = Peer()
+        lost._lost(lost._peer, "The connection is lost.")
+        async with asyncio.timeout(10):
+            await heard.wait()
+        await lost.aclose()
+
+    runtimes[0].run(scenario(), 20)
+    assert asked[0]["kind"] == "renew"
 
 
 def test_without_a_server_a_lost_connection_ends_and_says_so(runtimes):

@@ -33,7 +33,8 @@ class WebRTCManager:
 
     url: an invitation (``https://host:port/#room=…&token=…``), or a server's address together with ``room`` and ``secret``;
     empty for hand-carried offers alone. ice_servers: STUN and TURN servers in the browser's notation, or a function that
-    gives them anew for each connection (short-lived credentials, `ShortLived`). loopback: whether the other side may be on this machine.
+    gives them anew for each connection (short-lived credentials, `ShortLived`). loopback: whether the other side may name loopback and
+    link-local addresses (on this machine it is reached without, if there is a network at all).
     media: whether there are pictures and sound, or DataChannels alone. sync: see `Receiver`. authority: a PEM file for the
     server's TLS certificate. A context manager (also async).
 
@@ -47,7 +48,7 @@ class WebRTCManager:
         room: str = "",
         secret: str = "",
         ice_servers: IceServers = (),
-        loopback: bool = True,
+        loopback: bool = False,
         media: bool = True,
         sync: Mode = "low-latency",
         authority: str = "",
@@ -231,7 +232,7 @@ class WebRTCManager:
                 event = await client.next()
                 try:
                     await self._heard(client, event)
-                except (MediaError, LinkClosed) as error:  # one member's nonsense is not the others' business
+                except AvlabError as error:  # what fails with one member is not the others' business
                     partner = self._partners.get(event.member)
                     if partner is not None and partner.state == "connecting":
                         await partner.aclose(str(error))
@@ -244,7 +245,7 @@ class WebRTCManager:
             # The newcomer makes the offer; pages always do.
             partner = self._partner(event.member, event.role, _to(client, event.member), offers=event.before)
             if event.before:
-                self._spawn(_quietly(partner.call()))
+                partner.call()
         elif isinstance(event, Left):
             partner_gone = self._partners.get(event.member)
             if partner_gone is not None:
@@ -325,14 +326,6 @@ def _to(client: SignalClient, member: str) -> Signal:
         await client.send(member, data)
 
     return signal
-
-
-async def _quietly(work: Any) -> None:
-    """The partner itself says that it could not connect."""
-    try:
-        await work
-    except AvlabError:
-        return
 
 
 def _pack(sdp: str) -> str:

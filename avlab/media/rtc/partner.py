@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,7 @@ class Partner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._up, self._over = asyncio.Event(), asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._calling: asyncio.Task[None] | None = None
         self.on_channel: Callable[[MessageChannel], None] | None = None
 
     @property
@@ -123,21 +124,26 @@ class Partner:
             raise MediaError("the other peer's message has no generation")
         assert self._signal is not None
         if kind == "offer" and (generation > self._generation or self._peer is None):
-            text = await self.answer(data.get("sdp", ""), generation)
+            try:
+                text = await self.answer(data.get("sdp", ""), generation)
+            except AvlabError as error:
+                if self._peer is not None and self._state != "connecting":  # it has taken the place of one that stood
+                    self._lost(self._peer, str(error))
+                raise
             await self._signal({"kind": "answer", "generation": generation, "sdp": text})
         elif kind == "answer" and generation == self._generation and self._offers:
             await self.accept(data.get("sdp", ""))
         elif kind == "candidate" and generation == self._generation and self._peer is not None:
             await self._peer.add_candidate(data.get("candidate"))
         elif kind == "renew" and generation == self._generation and self._offers:
-            self._renew()
+            self.call(again=True)
 
-    async def call(self) -> None:
-        """Make the first connection over the signalling server."""
-        assert self._signal is not None
-        self._generation += 1
-        text = await self.offer()
-        await self._signal({"kind": "offer", "generation": self._generation, "sdp": text})
+    def call(self, *, again: bool = False) -> None:
+        """Begin to make a connection over the signalling server, the first or another one; for the side that makes the offers."""
+        if self._calling is None or self._calling.done():
+            if again:
+                self._set("reconnecting", "The connection is lost: making another one.")
+            self._calling = self._spawn(self._call(again))
 
     def _begin(self) -> Peer:
         if self._over.is_set():
@@ -174,10 +180,11 @@ class Partner:
             self._receiver.attach(peer.connection)
         self._spawn(self._watch(peer))
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # The life of a connection.
 
@@ -219,7 +226,7 @@ class Partner:
         if self._signal is None:
             self.end(why + " Without a signalling server it cannot be renewed.")
         elif self._offers:
-            self._renew()
+            self.call(again=True)
         else:
             self._set("reconnecting", why)
             self._spawn(self._ask(peer))
@@ -233,30 +240,27 @@ class Partner:
             if pause is None:
                 self.end("The connection was lost and could not be renewed within a minute.")
                 return
-            await self._signal({"kind": "renew", "generation": self._generation})
+            with suppress(AvlabError):  # signalling is not there now: it may be by the next time
+                await self._signal({"kind": "renew", "generation": self._generation})
             await asyncio.sleep(pause)
 
-    def _renew(self) -> None:
-        if self._renewing is None or self._renewing.done():
-            self._set("reconnecting", "The connection is lost: making another one.")
-            self._renewing = asyncio.create_task(self._reconnect())
-            self._tasks.add(self._renewing)
-            self._renewing.add_done_callback(self._tasks.discard)
-
-    async def _reconnect(self) -> None:
+    async def _call(self, again: bool) -> None:
+        assert self._signal is not None
         loop = asyncio.get_running_loop()
         backoff = Backoff(loop.time())
         while not self._over.is_set():
             try:
-                await self.call()
+                self._generation += 1
+                await self._signal({"kind": "offer", "generation": self._generation, "sdp": await self.offer()})
                 async with asyncio.timeout(CONNECTING):
                     await self._up.wait()
-                self.reconnections += 1
+                self.reconnections += again
                 return
-            except (AvlabError, TimeoutError):
+            except (AvlabError, TimeoutError) as error:
+                why = str(error) or "the other side does not answer"
                 pause = backoff.pause(loop.time())
             if pause is None:
-                self.end("The connection was lost and could not be renewed within a minute.")
+                self.end(f"No connection could be made within a minute: {why}")
                 return
             await asyncio.sleep(pause)
 
