@@ -1,7 +1,6 @@
 """Chromium as a camera behind a network with faults: what our receiver, or aiortc alone, makes of it.
 
-The camera's pictures carry their numbers, its sound tells its time; both repeat, and begin at different times: how far sound and
-picture are apart cannot be told this way.
+The page paints pictures that carry their numbers and plays sound that tells its time; both begin at one moment.
 """
 
 import asyncio
@@ -12,33 +11,18 @@ from pathlib import Path
 
 import numpy as np
 from aiortc.mediastreams import MediaStreamError
-from fault_lab import FPS, SIZE, Detour, Lab, Record
-from pages import numbered
-from telling_sound import RATE, Heard, second
+from fault_lab import FPS, Detour, Lab, Record
+from telling_sound import RATE, Heard
 
 import avlab
 from avlab.media.rtc.receive import Receiver
 from avlab.media.sources.test import read_frame_number
 from avlab.testing.between import PeerRelay
 
-LOOP = 4  # seconds after which the camera begins anew
-OURS, STOCK = "avlab", "aiortc"
-# The page's own script would shape the sound; `offer` is what all our pages use, aiortc alone gets the browser's own.
-CALL = """async (ours) => {
-  const sound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: sound });
-  const pc = (window.pc = new RTCPeerConnection({ iceServers: [] }));
-  for (const track of stream.getTracks()) pc.addTrack(track, stream);
-  if (ours) await (await import("/repair.js")).offer(pc);
-  else await pc.setLocalDescription();
-  return pc.localDescription.sdp;
-}"""
+OURS, LIPS, STOCK = "avlab", "avlab, lips", "aiortc"
+# `offer` is what all our pages use; aiortc alone gets the browser's own.
+CALL = Path(__file__).with_name("telling_camera.js").read_text()
 HEARD = "async (sdp) => await window.pc.setRemoteDescription({ type: 'answer', sdp })"
-
-
-def devices(folder: Path) -> list[str]:
-    """Chromium's flags for a camera and a microphone with known content."""
-    return numbered(folder, np.tile(second(), LOOP), SIZE, FPS, LOOP)
 
 
 class Camera:
@@ -47,7 +31,8 @@ class Camera:
     def __init__(self, lab: Lab, relay: PeerRelay, receiver: str) -> None:
         self.seen: dict[str, list[tuple[float, float, object]]] = {"video": [], "audio": []}
         self.enough = threading.Event()
-        self._lab, self._relay, self._ours = lab, relay, receiver == OURS
+        self._lab, self._relay, self._ours = lab, relay, receiver != STOCK
+        self._sync = "lips" if receiver == LIPS else "low-latency"
         self._tasks: list[asyncio.Task] = []
         self.page = lab.page()
         self.page.goto(lab.server.url)
@@ -57,7 +42,7 @@ class Camera:
     async def _answer(self, sdp: str) -> str:
         self._peer = Detour(loopback=True)
         self._peer.relay = self._relay
-        self._receiver = Receiver(self._peer.connection) if self._ours else None
+        self._receiver = Receiver(self._peer.connection, sync=self._sync) if self._ours else None
         if not self._ours:
             self._peer.connection.on("track", lambda track: self._begin(self._read(track)))
         answer = await self._peer.answer(sdp)
@@ -91,15 +76,12 @@ class Camera:
 
     def record(self) -> Record:
         """So far. Pictures count when they are delivered; sound that did not come is silence in its place."""
-        pictures, whole = [], LOOP * FPS
+        pictures = []
         for at, _, frame in list(self.seen["video"]):
             try:
-                number = read_frame_number(frame)
+                pictures.append((at, read_frame_number(frame)))
             except avlab.MediaError:  # damaged on the way
                 continue
-            began = pictures[0] if pictures else (at, number)
-            turns = round(((at - began[0]) * FPS - (number - began[1])) / whole)
-            pictures.append((at, number + turns * whole))
         sound = list(self.seen["audio"])
         first = sound[0][1]
         samples = np.zeros(int((max(at for _, at, _ in sound) - first + 1) * RATE), np.float32)
@@ -107,8 +89,14 @@ class Camera:
             block = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0] / 32768
             begin = round((at - first) * RATE)
             samples[begin : begin + len(block)] = block
-        late = float(np.median([when - at for when, at, _ in sound]))
-        return Record(pictures, Heard.of(samples, first + late))
+        when, late = np.array([(when, when - at) for when, at, _ in sound]).T
+        usual = float(np.median(late))
+
+        def moved(begin: float, end: float) -> float:
+            part = late[(when >= begin) & (when < end)]
+            return float(np.median(part)) - usual if len(part) else 0.0
+
+        return Record(pictures, Heard.of(samples, first + usual), moved)
 
     def close(self) -> None:
         """End the page and the connection."""

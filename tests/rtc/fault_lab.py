@@ -3,6 +3,7 @@ that tells its own time. Nothing here asks avlab or the browser for counters."""
 
 import base64
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from pages import FAKE_DEVICES, FLAGS, chromium
+from pages import FLAGS, chromium
 from playwright.sync_api import sync_playwright
 from telling_sound import RATE, Heard, middle, second, wrapped
 
@@ -33,10 +34,11 @@ TAP = Path(__file__).with_name("view_tap.js").read_text()
 
 @dataclass
 class Record:
-    """What came: (when, number) of each picture; sound as pieces (when, seconds in the stream, samples)."""
+    """What came: (when, number) of each picture; what was heard, and how much later than its times say in a stretch of time."""
 
     pictures: list[tuple[float, int]]
     sound: Heard
+    moved: Callable[[float, float], float] = lambda begin, end: 0.0
 
     def figures(self, begin: float, end: float) -> "Figures":
         """Of one stretch of time."""
@@ -51,16 +53,23 @@ class Record:
             gap=heard.longest_silence(),
             made_up=heard.made_up(),
             skew=self._skew(begin, end),
+            late=self._late(begin, end)[0],
         )
 
-    def _skew(self, begin: float, end: float) -> float:
-        """How much later sound comes than its picture: seconds."""
-        late = np.array([at - number / FPS for at, number in self.pictures if begin <= at < end]) % 1.0
-        heard = self.sound.between(begin, end).lateness()
-        heard = heard[~np.isnan(heard)]
-        if not len(late) or not len(heard):
-            return float("nan")
-        return float(wrapped(np.float64(middle(heard) - middle(late))))
+    def _late(self, begin: float, end: float) -> tuple[float, float]:
+        """How much later than their places in the stream sound and pictures come: seconds, but for whole ones."""
+        pictures = np.array([at - number / FPS for at, number in self.pictures if begin <= at < end]) % 1.0
+        sound = self.sound.between(begin, end).lateness()
+        sound = sound[~np.isnan(sound)]
+        if not len(pictures) or not len(sound):
+            return float("nan"), float("nan")
+        return middle(sound) + self.moved(begin, end), middle(pictures)
+
+    def _skew(self, begin: float, end: float) -> tuple[float, float]:
+        """How much later sound comes than its picture: what 95 % of the seconds lie between."""
+        pairs = np.array([self._late(at, at + 1) for at in np.arange(begin, end - 0.99)])
+        early, late = np.nanpercentile(wrapped(pairs[:, 0] - pairs[:, 1]), [2.5, 97.5])
+        return float(early), float(late)
 
     def back(self, after: float) -> float:
         """Seconds from a moment until pictures and sound both come again."""
@@ -72,14 +81,16 @@ class Record:
 @dataclass(frozen=True)
 class Figures:
     """``pictures``: distinct ones of those sent; ``frozen``: time in pauses beyond 0.1 s; ``audio``: time with sound; ``gap``: longest
-    silence, seconds; ``made_up``: share of sound that was concealed or is out of place; ``skew``: sound after picture, seconds."""
+    silence, seconds; ``made_up``: share of sound that was concealed or is out of place; ``skew``: sound after picture, seconds, what 95 %
+    of them lie between; ``late``: of sound, up to a constant."""
 
     pictures: float
     frozen: float
     audio: float
     gap: float
     made_up: float
-    skew: float
+    skew: tuple[float, float]
+    late: float
 
 
 class Telling:
@@ -120,9 +131,9 @@ class Remote(avlab.WebRTCManager):
 
 
 class Lab:
-    """A signalling server and a browser, with flags of its own."""
+    """A signalling server and a browser."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self) -> None:
         program = chromium()
         with ExitStack() as stack:
             self.runtime = MediaRuntime()
@@ -130,7 +141,7 @@ class Lab:
             stack.callback(self.runtime.close)
             self.server = stack.enter_context(SignalServer(SignalConfig(port=0), runtime=self.runtime))
             playwright = stack.enter_context(sync_playwright())
-            self.browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *AWAKE, *FAKE_DEVICES, *flags])
+            self.browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *AWAKE])
             stack.callback(self.browser.close)
             self._stack = stack.pop_all()
 

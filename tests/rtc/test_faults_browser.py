@@ -4,15 +4,15 @@ Bounds are wide enough for a busy machine of two cores; `fault_figures.py` measu
 """
 
 import pytest
-from fault_camera import devices, filmed
+from fault_camera import filmed
 from fault_lab import Lab, outage, phase, viewed
 
 NETWORKS = {"clean": {}, "10 %": {"loss": 0.1}, "±50 ms": {"jitter": 0.05}}
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    lab = Lab(*devices(tmp_path_factory.mktemp("devices")))
+def lab():
+    lab = Lab()
     yield lab
     lab.close()
 

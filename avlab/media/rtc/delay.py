@@ -7,6 +7,8 @@ from collections import deque
 
 EARLY, LATE = 0.045, 0.125
 """Seconds by which sound may be ahead of or behind the picture before people notice (ITU-R BT.1359-1, figure 2)."""
+AHEAD, BEHIND = 0.01, 0.02
+"""Seconds by which it is let be: capture, coding and decoding on both sides have their part of what nobody notices."""
 
 
 class Delay:
@@ -82,8 +84,5 @@ class Delay:
 
 
 def in_step(sound: float, picture: float) -> tuple[float, float]:
-    """Delays of sound and picture so that neither is noticed to be early: the earlier one is held back.
-
-    It aims at half of what BT.1359 allows, since decoding adds some delay that is not known here.
-    """
-    return max(sound, picture - EARLY / 2), max(picture, sound - LATE / 2)
+    """Delays of sound and picture so that neither is noticed to be early: the earlier one is held back."""
+    return max(sound, picture - AHEAD), max(picture, sound - BEHIND)
