@@ -1,5 +1,7 @@
 """Rooms: tokens are for one use, everything is bounded."""
 
+import json
+
 import pytest
 
 from avlab.core.clock import FakeClock
@@ -18,7 +20,7 @@ class Box(list):
     def deliver(self, message):
         if len(self) >= self.room:
             return False
-        self.append(message)
+        self.append(json.loads(message))
         return True
 
 
@@ -131,6 +133,18 @@ def test_who_does_not_listen_is_not_waited_for():
     second, _ = entered(rooms)
     rooms.route(second, {"to": first.id, "data": 1})
     assert first.deliver is None and len(box) == 1
+
+
+def test_what_waits_for_one_who_is_away_is_the_newest_and_bounded_in_bytes():
+    rooms = Rooms(Bounds(waiting=10, waiting_bytes=5000), FakeClock())
+    (first, _), (second, _) = entered(rooms), entered(rooms)
+    rooms.away(first)
+    for number in range(300):
+        first._tokens = second._tokens = 2
+        rooms.route(second, {"to": first.id, "data": [number, "x" * (1000 if number < 200 else 1)]})
+        assert len(first.waiting) <= 10 and sum(map(len, first.waiting)) <= 5000
+    rooms.enter(first, (box := Box()).deliver)
+    assert [message["data"][0] for message in box] == list(range(290, 300))
 
 
 def test_one_url_says_it_all():

@@ -135,6 +135,36 @@ def test_too_large_too_fast_and_too_silent(serve, runtime):
     assert runtime.run(raw(server), 20) == [4001]
 
 
+def test_who_does_not_read_is_cut_off_and_what_waits_for_them_is_bounded(serve, runtime):
+    bounds = Bounds(rate=1e6, burst=10**6, waiting_bytes=1 << 20, away_seconds=0.2)
+    server = serve(bounds=bounds)
+
+    async def scenario():
+        talker = await joined(server)
+        token, brief = server._rooms.invite("studio"), aiohttp.ClientWSTimeout(ws_close=0.1)
+        async with aiohttp.ClientSession() as http, http.ws_connect(f"{server.url}/socket", timeout=brief) as deaf:
+            await deaf.send_json({"join": "studio", "token": token})
+            await deaf.receive()
+            deaf._conn.transport.pause_reading()
+            event = await talker.next()
+            sending = asyncio.create_task(shout(talker, event.member))
+            while not isinstance(event := await talker.next(), Left):
+                pass
+            sending.cancel()
+            await asyncio.wait({sending})
+            (only,) = server._rooms._rooms["studio"].values()
+            assert only.id == talker.id
+        await talker.close()
+
+    async def shout(talker, member):
+        while True:
+            await talker.send(member, "x" * 100_000)
+            waiting = [len(text) for each in server._rooms._rooms["studio"].values() for text in each.waiting]
+            assert sum(waiting) <= bounds.waiting_bytes
+
+    runtime.run(scenario(), 30)
+
+
 def test_connections_have_a_bound(serve, runtime):
     server = serve(bounds=Bounds(connections=1))
 
@@ -148,25 +178,31 @@ def test_connections_have_a_bound(serve, runtime):
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "http://evil.example:80", "null", "http://127.0.0.1:1", "x"]
-)
+    "origin",
+    [
+        "https://evil.example", "http://evil.example:80", "null", "", "x", "http://127.0.0.1:1", "http://127.0.0.1", "http://[",
+        "https://a.lab.example.org", "https://lab.example.org:8443", "http://lab.example.org", "https://lab.example.org.evil.example",
+        "https://lab.example.org/", "https://user@lab.example.org",
+    ],
+)  # fmt: skip
 def test_pages_of_other_origins_may_not_connect(serve, runtime, origin):
-    server = serve()
+    server = serve(origins=("https://lab.example.org",))
     with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
         runtime.run(raw(server, headers={"Origin": origin}), 20)
 
 
-def test_a_name_that_points_here_is_no_origin_of_ours(serve, runtime):
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[", "[::1"])
+def test_a_name_that_points_here_is_no_origin_of_ours(serve, runtime, host):
     server = serve()
-    headers = {"Origin": f"http://evil.example:{server.port}", "Host": f"evil.example:{server.port}"}
+    headers = {"Origin": f"http://{host}:{server.port}", "Host": f"{host}:{server.port}"}
     with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
         runtime.run(raw(server, headers=headers), 20)
 
 
 def test_own_and_listed_origins_may_connect(serve, runtime):
     server = serve(origins=("https://lab.example.org",))
-    for origin in (server.url, "https://lab.example.org"):
-        assert runtime.run(raw(server, "x", headers={"Origin": origin}), 20) == [4001]
+    for headers in ({"Origin": server.url}, {"Origin": "https://lab.example.org"}, {}):  # scripts send none
+        assert runtime.run(raw(server, "x", headers=headers), 20) == [4001]  # they get as far as being asked for a token
 
 
 @pytest.mark.parametrize(

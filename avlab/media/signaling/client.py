@@ -103,8 +103,9 @@ class SignalClient:
             try:
                 return await socket.send_str(text)
             except (ConnectionError, aiohttp.ClientError):
-                self._up.clear()
-                await socket.close()  # the keeper notices and comes back
+                if socket is self._socket:  # else the keeper has noticed already, and another one is there
+                    self._up.clear()
+                    await socket.close()  # the keeper notices and comes back
 
     async def next(self) -> Event:
         """What happens next in the room. Raises LinkClosed or Denied when it is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
 from collections import deque
@@ -21,7 +22,8 @@ _SECOND = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Most of everything. ``message``: bytes; ``rate`` and ``burst``: messages per second and at once, per member."""
+    """Most of everything. ``message``: bytes; ``rate`` and ``burst``: messages per second and at once, per member; ``waiting`` and
+    ``waiting_bytes``: what a member may leave unread."""
 
     rooms: int = 64
     members: int = 16
@@ -31,6 +33,7 @@ class Bounds:
     rate: float = 50.0
     burst: int = 200
     waiting: int = 256
+    waiting_bytes: int = 4 << 20
     join_seconds: float = 10.0
     invitation_seconds: float = 600.0
     away_seconds: float = 60.0
@@ -38,18 +41,18 @@ class Bounds:
 
 @dataclass(eq=False)
 class Member:
-    """One who is in a room. ``deliver`` takes a message for it and says whether it could; None while it is away.
+    """One who is in a room. ``deliver`` takes a message (JSON) for it and says whether it could; None while it is away.
 
-    ``waiting``: what came for it meanwhile, the newest `Bounds.waiting`.
+    ``waiting``: what came for it meanwhile, the newest of it.
     """
 
     id: str
     room: str
     role: str
-    deliver: Callable[[dict[str, Any]], bool] | None = None
+    deliver: Callable[[str], bool] | None = None
     entered: bool = False
     away_since: int | None = None
-    waiting: deque[dict[str, Any]] = field(default_factory=deque)
+    waiting: deque[str] = field(default_factory=deque)
     _tokens: float = 0.0
     _filled: int = field(default=0)
 
@@ -99,14 +102,7 @@ class Rooms:
         members = self._rooms.setdefault(room, {})
         if len(members) >= self.bounds.members:
             raise Denied(f"the room is full ({self.bounds.members} members)")
-        member = Member(
-            secrets.token_hex(6),
-            room,
-            role,
-            waiting=deque(maxlen=self.bounds.waiting),
-            _tokens=self.bounds.burst,
-            _filled=now,
-        )
+        member = Member(secrets.token_hex(6), room, role, _tokens=self.bounds.burst, _filled=now)
         members[member.id] = member
         return member
 
@@ -129,7 +125,7 @@ class Rooms:
         """Everybody else in the room."""
         return [other for other in self._rooms.get(member.room, {}).values() if other is not member]
 
-    def enter(self, member: Member, deliver: Callable[[dict[str, Any]], bool]) -> None:
+    def enter(self, member: Member, deliver: Callable[[str], bool]) -> None:
         """The member is there (again) and hears; the others hear that it joined."""
         again, member.entered = member.entered, True
         member.deliver, member.away_since = deliver, None
@@ -180,10 +176,17 @@ class Rooms:
             self._post(other, message)
 
     def _post(self, member: Member, message: dict[str, Any]) -> None:
-        if member.deliver is not None and not member.deliver(message):
+        text = json.dumps(message)
+        if member.deliver is not None and not member.deliver(text):
             self.away(member)
         if member.away_since is not None:
-            member.waiting.append(message)
+            member.waiting.append(text)
+            while self.full(len(member.waiting), sum(map(len, member.waiting))):
+                member.waiting.popleft()
+
+    def full(self, count: int, size: int) -> bool:
+        """Whether so many messages of so many bytes are more than may wait for a member."""
+        return count > self.bounds.waiting or size > self.bounds.waiting_bytes
 
     def _forget_keys(self, member: Member) -> None:
         self._keys = {digest: owner for digest, owner in self._keys.items() if owner is not member}

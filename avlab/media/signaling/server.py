@@ -7,6 +7,7 @@ import hmac
 import json
 import secrets
 import ssl
+from collections import deque
 from dataclasses import dataclass, field
 from importlib.resources import files
 from ipaddress import ip_address
@@ -172,11 +173,14 @@ class SignalServer:
         origin = request.headers.get("Origin")
         if origin is None or origin in self._config.origins:
             return True
-        host = urlsplit(origin).hostname or ""
-        scheme = "https" if self._config.cert else "http"
+        if origin != f"{'https' if self._config.cert else 'http'}://{request.host}":
+            return False
         # Another site's name may have been pointed at this address: on loopback, and as itself, only its own names count.
-        own = host == self._config.public or host == self._config.host or is_loopback(host)
-        return own and origin == f"{scheme}://{request.host}"
+        try:
+            host = urlsplit(origin).hostname or ""
+        except ValueError:
+            return False
+        return host in (self._config.public, self._config.host) or is_loopback(host)
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         if not self._known_origin(request):
@@ -218,19 +222,21 @@ class SignalServer:
         ]:
             _cut(old)
         self._present[member] = socket
-        outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue(self._config.bounds.waiting)
+        outbox: deque[str] = deque()
+        filled = asyncio.Event()
 
-        def deliver(message: dict[str, Any]) -> bool:
-            try:
-                outbox.put_nowait(message)
-            except asyncio.QueueFull:  # who does not read is not waited for
+        def deliver(text: str) -> bool:
+            outbox.append(text)
+            if self._rooms.full(len(outbox), sum(map(len, outbox))):  # who does not read is not waited for
+                outbox.clear()
                 _cut(self._sockets[socket])
                 return False
+            filled.set()
             return True
 
         self._rooms.enter(member, deliver)
         await socket.send_str(json.dumps(welcome))  # before anything that has come for it meanwhile
-        sending = asyncio.create_task(_send(socket, outbox))
+        sending = asyncio.create_task(_send(socket, outbox, filled))
         try:
             while (message := await socket.receive()).type not in _ENDS:
                 self._rooms.route(member, _read(message))
@@ -264,10 +270,13 @@ def _read(message: Any) -> Any:
         raise Denied("messages are JSON") from None
 
 
-async def _send(socket: web.WebSocketResponse, outbox: asyncio.Queue[dict[str, Any]]) -> None:
+async def _send(socket: web.WebSocketResponse, outbox: deque[str], filled: asyncio.Event) -> None:
     try:
         while True:
-            await socket.send_str(json.dumps(await outbox.get()))
+            await filled.wait()
+            filled.clear()
+            while outbox:
+                await socket.send_str(outbox.popleft())
     except ConnectionError:
         return  # the reading side notices too
 
