@@ -9,6 +9,8 @@ from avlab.core.errors import ConfigError
 
 HELD = 0.03
 """Seconds by which a packet that is to come out of order is held back: more than from one block of sound (20 ms) to the next."""
+QUEUE = 0.2
+"""Seconds of packets that wait for a narrow network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class Faults:
     loss: share of packets that vanish. burst: how many vanish in a row on average; at least 1/(1 − loss), which is what
     independent losses have, and what smaller values mean. delay: how long each packet takes. jitter: delays are even between
     ``delay − jitter`` and ``delay + jitter``, which changes the order; a delay below the jitter counts as the jitter.
-    reorder: share of packets held back by 30 ms more. duplicate: share of packets that come twice.
+    reorder: share of packets held back by 30 ms more. duplicate: share of packets that come twice. bandwidth: bytes per second, 0: any;
+    what would have to wait for more than 0.2 s is lost, as in a router.
 
     Losses follow the model of Gilbert (1960): a good state without and a bad one with loss.
     Raises ConfigError for what is no share, and for negative times.
@@ -30,6 +33,7 @@ class Faults:
     jitter: float = 0.0
     reorder: float = 0.0
     duplicate: float = 0.0
+    bandwidth: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -37,8 +41,25 @@ class Faults:
             limit = 1.0 if each.name in ("loss", "reorder", "duplicate") else float("inf")
             if not 0 <= value <= limit or (value == float("inf")):
                 raise ConfigError(
-                    f"{each.name} is {value!r}: it is a share between 0 and 1, or a time or length from 0 on"
+                    f"{each.name} is {value!r}: it is a share between 0 and 1, or a time, a length or a rate from 0 on"
                 )
+
+
+class Bottleneck:
+    """Packets one after the other through a network of so many bytes per second; times are seconds."""
+
+    def __init__(self) -> None:
+        self._free = 0.0
+
+    def passes(self, now: float, size: int, bandwidth: float) -> float | None:
+        """How much later a packet is through, or None for one that finds the queue full."""
+        if not bandwidth:
+            return 0.0
+        self._free = max(now, self._free)
+        if self._free - now > QUEUE:
+            return None
+        self._free += size / bandwidth
+        return self._free - now
 
 
 class Fate:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import ConfigError
-from avlab.testing.fate import Fate, Faults
+from avlab.testing.fate import Bottleneck, Fate, Faults
 from avlab.testing.history import History, check_history
 from avlab.testing.tcp import StreamFaults, TcpRelay, TcpStatistics
 
@@ -34,7 +34,8 @@ Address = tuple[str, int]
 class DirectionStatistics:
     """Packets of one direction. ``received`` = ``passed`` − ``doubled`` + ``lost`` + ``cut`` + ``overflowed`` + those under way.
 
-    lost: by chance; cut: while the network was cut; overflowed: too many senders or packets under way, or a full socket.
+    lost: by chance, or where the network was too narrow; cut: while the network was cut; overflowed: too many senders or packets under
+    way, or a full socket.
     """
 
     received: int = 0
@@ -58,6 +59,7 @@ class _Direction:
     fate: Fate
     counts: dict[str, int] = field(default_factory=lambda: asdict(DirectionStatistics()))
     under_way: int = 0
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
 
 
 class UdpRelay:
@@ -82,11 +84,12 @@ class UdpRelay:
         jitter: float = 0.0,
         reorder: float = 0.0,
         duplicate: float = 0.0,
+        bandwidth: float = 0.0,
         seed: int | str = 0,
         host: str = "",
         clock: Clock = monotonic,
     ) -> None:
-        faults = Faults(loss, burst, delay, jitter, reorder, duplicate)
+        faults = Faults(loss, burst, delay, jitter, reorder, duplicate, bandwidth)
         try:
             six = ip_address(target[0]).version == 6
         except ValueError:
@@ -209,17 +212,20 @@ class UdpRelay:
             if self._cut or way is None:
                 direction.counts["cut" if self._cut else "overflowed"] += 1
                 return
-            delays = direction.fate.next()
-            direction.counts["lost"] += not delays
+            now, fate = self._clock(), direction.fate
+            delays = fate.next()
+            waits = direction.bottleneck.passes(now / 1e9, len(data), fate.faults.bandwidth) if delays else None
+            if waits is None:
+                direction.counts["lost"] += 1
+                return
             direction.counts["doubled"] += len(delays) == 2
-            now = self._clock()
             for delay in delays:
                 if direction.under_way >= UNDER_WAY:
                     direction.counts["overflowed"] += 1
                     continue
                 direction.under_way += 1
                 self._order += 1
-                heapq.heappush(self._late, (now + int(delay * 1e9), self._order, direction, way, to, data))
+                heapq.heappush(self._late, (now + int((delay + waits) * 1e9), self._order, direction, way, to, data))
         self._send_due()
 
     def _send_due(self) -> float | None:

@@ -94,11 +94,18 @@ class Figures:
 
 
 class Telling:
-    """Gives a TestSource's pictures sound that tells its own time."""
+    """Gives a TestSource's pictures sound that tells its own time; ``noise`` makes them hard to encode."""
+
+    def __init__(self, noise: bool = False) -> None:
+        self._dice = np.random.default_rng(1) if noise else None
 
     def process(self, item: avlab.Item) -> avlab.Item:
         """One item."""
         if item.track != "audio":
+            if self._dice is not None:
+                plane = item.value.planes[0]
+                rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+                rows[plane.height // 8 :] = self._dice.integers(0, 255, (plane.height - plane.height // 8, plane.line_size), np.uint8)
             return item
         at = item.pts % RATE
         frame = av.AudioFrame.from_ndarray(np.repeat(second()[at : at + 960], 2)[None], format="s16", layout="stereo")
@@ -165,11 +172,12 @@ class Lab:
 class View:
     """WebRTCSink → network → the page as view."""
 
-    def __init__(self, lab: Lab, stack: ExitStack, relay: PeerRelay) -> None:
+    def __init__(self, lab: Lab, stack: ExitStack, relay: PeerRelay, noise: bool) -> None:
         manager = stack.enter_context(lab.manager("view", relay))
         source = avlab.TestSource(size=SIZE, rate=FPS, realtime=True)
-        run = (source >> Telling() >> avlab.WebRTCSink(manager=manager)).start()
+        run = (source >> Telling(noise) >> avlab.WebRTCSink(manager=manager)).start()
         stack.callback(run.stop)
+        self.outgoing = manager.outgoing
         self.page = lab.page()
         stack.callback(self.page.context.close)
         self.page.goto(manager.invite("view").url)
@@ -195,11 +203,11 @@ class View:
 
 
 @contextmanager
-def viewed(lab: Lab, *, seed: int = 1):
-    """A view behind a network, with pictures and sound: the view, the relay."""
+def viewed(lab: Lab, *, seed: int = 1, noise: bool = False):
+    """A view behind a network, with pictures (that need all the bits they can get, with ``noise``) and sound: the view, the relay."""
     with ExitStack() as stack:
         relay = stack.enter_context(PeerRelay(seed=seed))
-        view = View(lab, stack, relay)
+        view = View(lab, stack, relay, noise)
         for _ in range(200):
             if view.ready():
                 break

@@ -211,3 +211,17 @@ def test_figures_of_simulated_networks(name, record_property):
     assert heard.buffer.delay.added <= 0.05 + 1.3 * fault.jitter + fault.burst
     if heard.line.drift.ppm is not None:
         assert heard.line.drift.ppm == pytest.approx(fault.ppm, abs=50)
+
+
+@pytest.mark.parametrize("ppm", [200, -200])
+def test_ten_minutes_of_clocks_that_differ_cost_nothing(ppm):
+    heard, seen = simulate(Fault(ppm=ppm, jitter=0.02), 600, lips=True)
+    counts, late = heard.buffer.counts, heard.lateness(after=10)
+    assert (counts.played, counts.late, counts.lost, counts.skipped) == (600 * SOUND // STEP, 0, 0, 0)
+    assert counts.concealed <= CONCEALED * SOUND / STEP  # after the last packet
+    assert {b.ticks - a.ticks for (_, a), (_, b) in pairwise(heard.frames)} == {STEP}
+    assert late[-1] - late[0] == pytest.approx(-590 * ppm * 1e-6, abs=0.03)  # delivery keeps the sender's pace
+    assert heard.buffer.delay.added <= 0.06
+    assert heard.line.drift.ppm == pytest.approx(ppm, abs=20)
+    steps = quantiles(skew(heard, seen), n=40)
+    assert steps[0] >= -LATE and steps[-1] <= EARLY

@@ -20,7 +20,7 @@ from turn_server import SECRET, need, turnserver
 
 from avlab.media.rtc.turn import ShortLived
 
-PEER, PAGE = Path(__file__).with_name("turn_peer.py"), Path(__file__).with_name("turn_page.py")
+PEER, PAGE, ROOM = (Path(__file__).with_name(f"turn_{each}.py") for each in ("peer", "page", "room"))
 URLS = [f"turn:{SERVER}:{PORT}", f"turn:{SERVER}:{PORT}?transport=tcp", f"turns:{SERVER}:{TLS_PORT}"]
 
 
@@ -109,9 +109,7 @@ def test_without_a_relay_each_side_says_why_there_is_no_path(networks, turn):
 )
 def test_a_view_in_another_network_climbs_the_ladder_and_names_its_rung(networks, turn, tmp_path, blocked, urls, way):
     """The kernel's side in ``a``, Chromium in ``b``; their messages go over a pipe, as a notebook's would over its server."""
-    browser = tmp_path / "chromium"
-    browser.write_text(f'#!/bin/sh\nexec {" ".join(networks.inside("b"))} {need("chromium", "chromium")} "$@"\n')
-    browser.chmod(0o755)
+    browser = inside(networks, "b", tmp_path)
     servers = ShortLived(urls, SECRET)() if urls else []
     none = "the direct path did not stand, and there is no TURN server in ice_servers."
     says = f"Connected through TURN {way.upper()}." if way else none
@@ -137,6 +135,40 @@ def test_a_view_in_another_network_climbs_the_ladder_and_names_its_rung(networks
         assert got["bytes"] > got["video"] > 0 and got["pictures"] > 15, got
     else:
         assert got["bytes"] == got["pictures"] == 0 and got["h264"] > 15, got
+
+
+@pytest.mark.parametrize(("blocked", "way"), [((), "udp"), (("udp", "tcp"), "tls")])
+def test_the_served_page_in_another_network_uses_the_relays_of_the_script_in_its_room(networks, turn, tmp_path, blocked, way):
+    """The signalling server stands where both networks reach it, the script in ``a``, Chromium in ``b``."""
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of the test")
+    serve = [sys.executable, "-m", "avlab", "signal", "--host", SERVER, "--port", "8765", "--secret-file", secret]
+    serve += ["--cert", turn.authority, "--key", turn.authority.with_name("key.pem"), "--invite", "0"]
+    signal = subprocess.Popen([*networks.inside("t"), *serve], stdout=subprocess.PIPE, text=True)
+    try:
+        assert f"serving https://{SERVER}:8765" in signal.stdout.readline()
+        with networks.blocked(*blocked):
+            command = [*networks.inside("a"), sys.executable, ROOM, f"https://{SERVER}:8765", secret.read_text()]
+            trust = f"--ignore-certificate-errors-spki-list={fingerprint(turn.authority)}"
+            command += [str(inside(networks, "b", tmp_path)), json.dumps(ShortLived(URLS, SECRET)()), str(turn.authority), trust]
+            done = subprocess.run(command, env=environment(turn.authority), capture_output=True, text=True, timeout=90)
+    finally:
+        signal.terminate()
+        signal.communicate(timeout=20)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    said = json.loads(done.stdout)
+    first, last = said["numbers"]
+    assert last > first + 15, said
+    assert said["text"] == f"Connected through a relay (turn {way}).", said
+    assert (said["got"]["state"], said["got"]["local"], said["got"]["relay"]) == ("connected", "relay", way), said
+
+
+def inside(networks, each: str, folder: Path) -> Path:
+    """A program that starts Chromium in a namespace."""
+    browser = folder / "chromium"
+    browser.write_text(f'#!/bin/sh\nexec {" ".join(networks.inside(each))} {need("chromium", "chromium")} "$@"\n')
+    browser.chmod(0o755)
+    return browser
 
 
 def fingerprint(certificate: Path) -> str:

@@ -1,13 +1,13 @@
 """Fates of packets: fixed by the seed, at the rates that were asked for."""
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from avlab.core.errors import ConfigError
-from avlab.testing.fate import HELD, Fate, Faults
+from avlab.testing.fate import HELD, QUEUE, Bottleneck, Fate, Faults
 
 SHARES = st.floats(0, 1)
 FAULTS = st.builds(Faults, SHARES, st.floats(1, 20), st.floats(0, 2), st.floats(0, 1), SHARES, SHARES)
@@ -52,6 +52,19 @@ def test_losses_come_at_their_rate_and_in_their_lengths(loss, burst):
     assert sum(lost) / len(lost) == pytest.approx(loss, rel=0.15)
     runs = [len(list(each)) for gone, each in groupby(lost) if gone]
     assert sum(runs) / len(runs) == pytest.approx(max(burst, 1 / (1 - loss)), rel=0.1)
+
+
+@given(sizes=st.lists(st.integers(1, 1500), min_size=20, max_size=100), pause=st.floats(0, 0.05), bandwidth=st.floats(1e3, 1e6))
+def test_a_bottleneck_is_never_faster_than_it_may_be_and_holds_back_for_a_bounded_time(sizes, pause, bandwidth):
+    bottleneck, through = Bottleneck(), []
+    for number, size in enumerate(sizes):
+        now = number * pause
+        if (later := bottleneck.passes(now, size, bandwidth)) is not None:
+            assert later <= QUEUE + 1e-6 + size / bandwidth
+            through.append((now + later, size))
+    for (before, _), (after, size) in pairwise(through):
+        assert after - before >= size / bandwidth - 1e-6
+    assert Bottleneck().passes(5.0, 1500, 0.0) == 0.0
 
 
 def test_all_and_nothing():

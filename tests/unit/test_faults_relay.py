@@ -111,6 +111,22 @@ def test_jitter_changes_the_order_and_loses_nothing(server, client):
     assert found != sorted(found) == list(range(100))
 
 
+def test_a_narrow_network_passes_what_fits_and_its_queue_and_no_more(server, client):
+    clock = FakeClock()
+    with UdpRelay(server.getsockname(), bandwidth=96_000, clock=clock) as relay:
+        for _ in range(3):  # 19 packets are 0.198 s, and the next is the last that need not wait for more than 0.2 s
+            before = relay.statistics().forth
+            for _ in range(50):
+                client.sendto(bytes(1000), relay.address)
+            settled(relay, before.received + 50)
+            lost = relay.statistics().forth.lost - before.lost
+            assert lost == 30
+            clock.advance(0.3)
+            client.sendto(b".", relay.address)  # wakes it: this clock does not
+            clock.advance(0.3)
+            settled(relay, before.received + 51)
+
+
 def test_nothing_passes_while_it_is_cut(server, client):
     clock = FakeClock()
     with UdpRelay(server.getsockname(), delay=0.05, clock=clock) as relay:

@@ -48,6 +48,36 @@ def test_lips_orders_by_time_and_loses_nothing(seed, video, audio):
     assert all(time(a) <= time(b) for a, b in pairwise(out))
 
 
+def arriving(left: list[Item], right: list[Item], lag: float) -> list[Item]:
+    """Two tracks as they come live, the second so much later."""
+    return sorted([*left, *right], key=lambda item: float(time(item)) + lag * (item in right))
+
+
+# Tracks that begin and end anywhere and have gaps; the clock of their times may be about to pass what 32 or 33 bits can count.
+TRACK = st.sets(st.integers(0, 200), max_size=60)
+BEGIN = st.sampled_from([0, (1 << 32) // 90_000, (1 << 33) // 90_000 - 1])
+
+
+@given(video=TRACK, audio=TRACK, begin=BEGIN, lag=st.floats(-0.4, 0.4))
+def test_gaps_other_starts_and_early_ends_disturb_neither_order_nor_matches(video, audio, begin, lag):
+    pictures = items("video", VIDEO, (begin * 30 + n for n in sorted(video)))
+    sound = items("audio", AUDIO, (begin * 50 + n for n in sorted(audio)))
+    stream = arriving(pictures, sound, lag)
+    sync = Sync("video", "audio", mode="lips", wait=0.5)
+    out = through(sync, stream)
+    assert sorted(out, key=stream.index) == stream
+    assert all(time(a) <= time(b) for a, b in pairwise(out))
+    assert sync.late == 0
+    node = zip_by_pts("video", "audio", tolerance=0.01, wait=0.5)
+    expected = []
+    for picture in pictures:
+        nearest = min(sound, key=lambda other: abs(time(other) - time(picture)), default=None)
+        if nearest is not None and abs(time(nearest) - time(picture)) <= Fraction(0.01):
+            expected.append((picture.value, nearest.value))
+    assert [item.value for item in through(node, stream)] == expected
+    assert node.unmatched == len(pictures) - len(expected)
+
+
 @given(seed=st.integers(0, 1000))
 def test_low_latency_changes_nothing(seed):
     stream = mixed(

@@ -18,7 +18,7 @@ from avlab.media.rtc.partner import Partner, Signal
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.policy import MAX_DESCRIPTION
 from avlab.media.rtc.receive import Mode
-from avlab.media.rtc.turn import IceServers
+from avlab.media.rtc.turn import IceServers, current
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.address import Address, Invitation
 from avlab.media.signaling.client import Joined, Left, Received, SignalClient, invite
@@ -250,6 +250,9 @@ class WebRTCManager:
             partner_gone = self._partners.get(event.member)
             if partner_gone is not None:
                 partner_gone.end("The other side has left the room.")
+        elif isinstance(event, Received) and isinstance(event.data, dict) and event.data.get("kind") == "servers":
+            servers = await current(self._ice_servers)  # a page asks before each connection: credentials do not last
+            await client.send(event.member, {"kind": "servers", "servers": servers})
         elif isinstance(event, Received):
             known = self._partners.get(event.member)
             if known is None or known.state == "closed":

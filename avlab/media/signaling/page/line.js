@@ -1,7 +1,7 @@
 // The way to one script in the room: one peer connection, replaced by another when nothing comes for 5 s.
 import { offer } from "./repair.js";
 
-const BEAT = 500, STALLED = 2000, LOST = 5000, CONNECTING = 15000; // ms
+const BEAT = 500, STALLED = 2000, LOST = 5000, CONNECTING = 15000, ASKING = 3000; // ms
 
 export class Line {
   constructor({ role, stream, signal, media, changed }) {
@@ -14,9 +14,11 @@ export class Line {
   async call() {
     const former = this.pc;
     const generation = ++this.generation;
-    const pc = (this.pc = new RTCPeerConnection({ iceServers: [] }));
     this.heardAt = performance.now();
     this.limit = CONNECTING;
+    const iceServers = await this.servers();
+    if (generation !== this.generation || this.closed) return;
+    const pc = (this.pc = new RTCPeerConnection({ iceServers }));
     this.bytes = -1;
     this.control = pc.createDataChannel("avlab.control", { negotiated: true, id: 0 });
     this.control.onmessage = () => { this.heardAt = performance.now(); };
@@ -36,7 +38,17 @@ export class Line {
     this.signal({ kind: "offer", role: this.role, generation, sdp: pc.localDescription.sdp });
   }
 
+  // The relays that the script uses, with credentials for now; none when it does not say.
+  servers() {
+    this.signal({ kind: "servers" });
+    return new Promise((resolve) => {
+      this.told = resolve;
+      setTimeout(resolve, ASKING, []);
+    });
+  }
+
   async heard(data) {
+    if (data.kind === "servers") return this.told?.(data.servers);
     if (data.generation !== this.generation) return;
     if (data.kind === "answer") await this.pc.setRemoteDescription({ type: "answer", sdp: data.sdp });
     else if (data.kind === "renew") this.call();
@@ -71,6 +83,7 @@ export class Line {
 
   close() {
     clearInterval(this.timer);
+    this.closed = true;
     this.pc?.close();
     this.pc = null;
   }
