@@ -105,7 +105,7 @@ class Telling:
             if self._dice is not None:
                 plane = item.value.planes[0]
                 rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-                rows[plane.height // 8 :] = self._dice.integers(0, 255, (plane.height - plane.height // 8, plane.line_size), np.uint8)
+                rows[plane.height // 8 :] = self._dice.integers(96, 160, (plane.height - plane.height // 8, plane.line_size), np.uint8)
             return item
         at = item.pts % RATE
         frame = av.AudioFrame.from_ndarray(np.repeat(second()[at : at + 960], 2)[None], format="s16", layout="stereo")
@@ -174,7 +174,7 @@ class View:
 
     def __init__(self, lab: Lab, stack: ExitStack, relay: PeerRelay, noise: bool) -> None:
         manager = stack.enter_context(lab.manager("view", relay))
-        source = avlab.TestSource(size=SIZE, rate=FPS, realtime=True)
+        source = avlab.TestSource(size=(640, 360) if noise else SIZE, rate=FPS, realtime=True)
         run = (source >> Telling(noise) >> avlab.WebRTCSink(manager=manager)).start()
         stack.callback(run.stop)
         self.outgoing = manager.outgoing

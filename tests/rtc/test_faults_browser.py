@@ -3,6 +3,8 @@
 Bounds are wide enough for a busy machine of two cores; `fault_figures.py` measures.
 """
 
+import time
+
 import pytest
 from fault_camera import filmed
 from fault_lab import Lab, outage, phase, viewed
@@ -49,6 +51,32 @@ def test_jitter_leaves_the_sound_whole(seen):
 def test_media_comes_back_after_an_outage(seen):
     record, _, healed, _ = seen
     assert record.back(healed) <= 5.0  # 3 s are the aim, on a machine with nothing else to do
+
+
+def test_the_encoder_follows_a_network_that_becomes_narrow(lab):
+    def sent(seconds: float) -> float:
+        """Bits per second that the encoders make."""
+        before, begin = view.outgoing.counts["bytes"], time.monotonic()
+        view.wait(seconds)
+        return (view.outgoing.counts["bytes"] - before) * 8 / (time.monotonic() - begin)
+
+    def packets() -> tuple[int, int]:
+        ways = [way for each in relay.statistics().values() for way in (each.forth, each.back)]
+        return sum(way.lost for way in ways), sum(way.received for way in ways)
+
+    with viewed(lab, noise=True) as (view, relay):
+        view.wait(2)
+        wide = sent(2)
+        relay.change(bandwidth=50_000)
+        view.wait(6)
+        (before, all_before), begin = packets(), time.monotonic()
+        narrow = sent(3)
+        found = view.record().figures(begin, time.monotonic())
+        lost, came = packets()
+    assert before > 0, "the network was not too narrow"
+    assert lost - before < 0.2 * (came - all_before), "it still is"
+    assert narrow < 400_000 < wide, (narrow, wide)
+    assert found.pictures >= 0.6 and found.frozen <= 0.3 and found.gap <= 0.2, found
 
 
 def test_a_browser_offers_the_repair_of_sound_and_its_camera_comes_whole_at_ten_percent_loss(lab):

@@ -16,6 +16,7 @@ from avlab.media.rtc.jitter import CONCEALED, AudioBuffer, Packet
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.receive import Receiver
 from avlab.media.rtc.repair import REACH, RETRIES, Repairs
+from avlab.media.rtc.view_track import Resent
 from avlab.media.runtime import MediaRuntime
 
 STEP = 960
@@ -213,3 +214,14 @@ def test_the_second_track_of_a_kind_is_received_between_peers(runtime):
             await second.close()
 
     assert runtime.run(scenario(), 30) == {"video", "video2"}
+
+
+@given(asked=st.lists(st.tuples(st.floats(0, 0.3), st.integers(0, 60)), max_size=60), limit=st.integers(0, 3_000_000))
+def test_what_is_sent_again_in_any_second_is_a_share_of_what_the_other_side_can_take(asked, limit):
+    resent, now, times = Resent(), 0.0, []
+    for pause, count in asked:
+        now += pause
+        room = max(Resent.LEAST, int(limit * Resent.SHARE / Resent.PACKET)) - sum(time > now - 1 for time in times)
+        granted = resent.within(limit, list(range(count)), now)
+        assert granted == list(range(min(count, max(0, room))))
+        times += [now] * len(granted)

@@ -14,7 +14,9 @@ from aiortc.rtp import (
     RTCP_PSFB_APP,
     RTCP_PSFB_FIR,
     RTCP_PSFB_PLI,
+    RTCP_RTPFB_NACK,
     RtcpPsfbPacket,
+    RtcpRtpfbPacket,
     unpack_remb_fci,
 )
 
@@ -126,11 +128,14 @@ def attach(
 
 
 def _listen(sender: Any, viewer: Viewer) -> None:
-    """aiortc keeps key picture requests and estimates for its own encoders; here they go to the viewer as well."""
+    """aiortc keeps key picture requests and estimates for its own encoders; here they go to the viewer as well. It sends again all
+    that is asked for; here no more than there is room for."""
     handle, loop = sender._handle_rtcp_packet, asyncio.get_running_loop()
-    began = loop.time()
+    began, resent = loop.time(), Resent()
 
     async def heard(packet: Any) -> None:
+        if isinstance(packet, RtcpRtpfbPacket) and packet.fmt == RTCP_RTPFB_NACK and viewer.limit:
+            packet.lost = resent.within(viewer.limit, packet.lost, loop.time())
         if isinstance(packet, RtcpPsfbPacket):
             if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
                 viewer.ask_key()
@@ -139,6 +144,25 @@ def _listen(sender: Any, viewer: Viewer) -> None:
         await handle(packet)
 
     sender._handle_rtcp_packet = heard
+
+
+class Resent:
+    """Keeps what is sent again within a share of what the other side can take: a narrow network would carry nothing else, and the more is
+    lost the more. What is not sent again is made up for by a key picture."""
+
+    SHARE, LEAST, PACKET = 0.5, 10, 1200 * 8  # of the limit; packets a second; bits of one
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def within(self, limit: int, lost: list[int], now: float) -> list[int]:
+        """Those of the packets that may be sent again now."""
+        while self._times and self._times[0] <= now - 1:
+            self._times.popleft()
+        room = max(self.LEAST, int(limit * self.SHARE / self.PACKET)) - len(self._times)
+        granted = lost[: max(0, room)]
+        self._times.extend([now] * len(granted))
+        return granted
 
 
 def _estimate(message: bytes) -> int | None:

@@ -43,7 +43,7 @@ async function listDevices() {
 function show(text) {
   const lines = [...state.lines.values()];
   $("path").textContent = lines.map((line) => line.path).filter(Boolean).join(" · ");
-  say(text);
+  if (text) say(text);
 }
 
 function meet(member, role) {

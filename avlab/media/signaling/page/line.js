@@ -59,7 +59,7 @@ export class Line {
     if (pc.connectionState === "connected") {
       former?.close();
       this.limit = LOST;
-      this.path = await pathOf(pc);
+      this.path = pathOf(await pc.getStats());
       this.changed(this.role === "camera" ? "Sending." : "Connected.");
     } else if (pc.connectionState === "failed") this.call();
   }
@@ -68,13 +68,15 @@ export class Line {
     if (this.control?.readyState === "open") this.control.send(".");
     const pc = this.pc;
     if (!pc) return;
-    for (const report of (await pc.getStats()).values())
+    const reports = await pc.getStats();
+    for (const report of reports.values())
       if (report.type === "transport" && report.bytesReceived !== this.bytes) {
         this.bytes = report.bytesReceived;
         this.heardAt = performance.now();
       }
     const quiet = performance.now() - this.heardAt;
     if (pc !== this.pc) return;
+    if (!this.path && this.limit === LOST && (this.path = pathOf(reports))) this.changed(); // reports may be older than the connection
     if (quiet > this.limit) {
       this.changed("The connection is lost: making another one.");
       this.call();
@@ -89,8 +91,7 @@ export class Line {
   }
 }
 
-async function pathOf(pc) {
-  const reports = await pc.getStats();
+function pathOf(reports) {
   for (const report of reports.values())
     if (report.type === "transport" && report.selectedCandidatePairId) {
       const local = reports.get(reports.get(report.selectedCandidatePairId)?.localCandidateId);
