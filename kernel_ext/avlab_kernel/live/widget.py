@@ -11,7 +11,7 @@ import traitlets
 
 from avlab.media import signaling
 
-from .routing import unbind
+from .routing import keep_reachable
 
 Receive = Callable[[Mapping[str, Any], Sequence[Any]], None]
 _HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ class LiveView(anywidget.AnyWidget):
 
     def __init__(self, receive: Receive) -> None:
         super().__init__()
-        unbind(self.comm)
+        keep_reachable(self.comm)
         # The browser's messages may come on any thread; `receive` hands them to the media loop.
         self.on_msg(lambda _, message, buffers: receive(message, buffers) if isinstance(message, dict) else None)
 
