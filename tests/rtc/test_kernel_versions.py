@@ -166,7 +166,7 @@ def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Front]:
         folder = KERNELS / request.param
         assert folder.is_dir(), f"ipykernel {request.param} is not in {KERNELS}: `make test` puts it there"
         environment["PYTHONPATH"] = str(folder)
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(kernel_name="python3", transport="ipc", ip=str(tmp_path / "kernel"))  # no port that others may take
     manager.start_kernel(cwd=str(tmp_path), env=environment)
     client = manager.client()
     client.start_channels()
