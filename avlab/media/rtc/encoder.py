@@ -22,8 +22,8 @@ BLOCK = 960
 """Samples of one coded block of sound: 20 ms."""
 GROUP = 60
 """Pictures from one key picture to the next, where nobody asks for one earlier."""
-FINEST = 22
-"""The smallest quantizer: a picture that is as good as that (some 50 dB) gets no further bits, packets and time."""
+FINEST = 24
+"""The smallest quantizer: a picture that is as good as that (48 dB) gets no further bits, packets and time."""
 LARGEST = 1920, 1080
 """Pictures are scaled down to fit into this: what every browser decodes in time."""
 

@@ -13,6 +13,9 @@ from avlab.core.item import Item
 from avlab.media.rtc.encoder import Coded, PictureEncoder, SoundEncoder, StillEncoder
 from avlab.media.rtc.view_time import PICTURE_TICKS, SOUND_TICKS
 
+_WAITING = 2
+"""Pictures that may wait for their encoder: beside a busy cell one is late now and then, and the next one is not."""
+
 
 class Hub(Protocol):
     """What an encoder serves: says whether and at how many bits per second it shall encode, takes the result and its figures."""
@@ -28,13 +31,13 @@ class Hub(Protocol):
 
 
 class PictureEncoding:
-    """Pictures of one size and form, on a thread of its own; it takes what is newest."""
+    """Pictures of one size and form, on a thread of its own; it takes what is newest, up to `_WAITING` of them."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self._hub, self._name = hub, name
         self.key = False
         receiver: Receiver[tuple[Item, int]]
-        self._sender, receiver = open_channel(1, Policy.LATEST)
+        self._sender, receiver = open_channel(_WAITING, Policy.DROP_OLDEST)
         work = self._stills if name.startswith("jpeg") else self._pictures
         self._thread = threading.Thread(target=work, args=(receiver,), name=f"avlab:encode {name}", daemon=True)
         self._thread.start()
