@@ -1,16 +1,20 @@
 """Two managers: hand-carried offers, a room, items both ways, back-pressure, pictures and sound."""
 
+import asyncio
 import threading
 from fractions import Fraction
 from itertools import islice
 
+import av
 import numpy as np
 import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from avlab.core.errors import CodecError, ConfigError, Denied, LinkClosed, MediaError, TimedOut
 from avlab.core.item import Item
 from avlab.media.rtc.channel import CHUNK, WINDOW
-from avlab.media.rtc.manager import WebRTCManager
+from avlab.media.rtc.manager import WebRTCManager, _unpack
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.server import SignalConfig, SignalServer
 from avlab.media.sources import TestSource
@@ -179,3 +183,42 @@ def test_pictures_and_sound_arrive_with_their_times(make):
         times = [item.time for item in items if item.track == track]
         assert times == sorted(times) and len(times) >= 5
     assert {(i.value.width, i.value.height) for i in items if i.track == "video"} == {(320, 240)}
+
+
+@pytest.mark.parametrize("kinds", [{"video", "audio"}, {"video"}, {"audio", "application"}, {"application"}, {"vp8", "audio"}])
+def test_offers_of_others_need_not_have_everything(make, kinds):
+    manager = make()
+
+    async def stranger():
+        other = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        if "application" in kinds:
+            other.createDataChannel("avlab.items", negotiated=True, id=2)
+        if "audio" in kinds:
+            other.addTrack(AudioStreamTrack())
+        if kinds & {"video", "vp8"}:
+            camera = other.addTransceiver(VideoStreamTrack(), "sendonly")
+            wanted = "video/VP8" if "vp8" in kinds else "video/H264"
+            codecs = RTCRtpSender.getCapabilities("video").codecs
+            camera.setCodecPreferences([codec for codec in codecs if codec.mimeType == wanted])
+        await other.setLocalDescription(await other.createOffer())
+        answer = _unpack(await manager.aanswer(other.localDescription.sdp))
+        await other.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        partner = manager.partners[0]
+        assert await manager.await_partner(15) is partner
+        media = kinds - {"application"}
+        expected = {"video" if kind == "vp8" else kind for kind in media}
+        heard = set()
+        if media:
+            for item in await asyncio.to_thread(lambda: list(islice(partner.frames(), 60))):
+                heard.add("video" if isinstance(item.value, av.VideoFrame) else "audio")
+        assert heard == expected
+        if "application" in kinds:
+            await partner.asend(1)
+        else:
+            with pytest.raises(LinkClosed, match="no DataChannel"):
+                await partner.asend(1)
+            with pytest.raises(LinkClosed, match="no DataChannel"):
+                await partner.areceive(1)
+        await other.close()
+
+    asyncio.run(stranger())

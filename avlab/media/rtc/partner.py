@@ -17,6 +17,7 @@ from avlab.media.rtc.carried import decode_item, encode_item
 from avlab.media.rtc.channel import SESSION_HOLD, MessageChannel
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
+from avlab.media.rtc.policy import room
 from avlab.media.rtc.receive import Mode, Receiver, ReceiverStatistics
 from avlab.media.rtc.reconnect import BEAT, LOST, STALLED, Backoff, Silence
 from avlab.media.rtc.view_track import attach
@@ -25,6 +26,7 @@ from avlab.media.runtime import MediaRuntime
 CONTROL, ITEMS = "avlab.control", "avlab.items"  # DataChannels that both sides have, 0 and 2
 MAX_CHANNELS = 64
 CONNECTING = 15.0  # seconds
+_ALL = frozenset(("video", "audio", "application"))
 
 Signal = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -99,10 +101,7 @@ class Partner:
         """Take an offer: of the first connection, or of one that replaces it."""
         peer = self._begin()
         self._generation = max(generation, self._generation)
-        if self.role != "camera":
-            self._prepare(peer)
-        else:
-            self._add_channels(peer)
+        self._prepare(peer, room(sdp) & ({"application"} if self.role == "camera" else _ALL))
         text = await peer.answer(sdp)
         self._follow(peer)
         return text
@@ -156,12 +155,13 @@ class Partner:
             self._spawn(old.close())
         return self._peer
 
-    def _prepare(self, peer: Peer) -> None:
-        if self._outgoing is not None:
-            attach(self._outgoing, peer.connection)
-        self._add_channels(peer)
-
-    def _add_channels(self, peer: Peer) -> None:
+    def _prepare(self, peer: Peer, kinds: frozenset[str] = _ALL) -> None:
+        """Add what the other side has room for: aiortc does not connect with more."""
+        if self._outgoing is not None and kinds - {"application"}:
+            attach(self._outgoing, peer.connection, kinds=kinds)
+        self._control, self._items, self._channels = None, None, []
+        if "application" not in kinds:
+            return
         self._control = peer.connection.createDataChannel(CONTROL, negotiated=True, id=0)
         self._items = MessageChannel(peer.connection.createDataChannel(ITEMS, negotiated=True, id=2), self._runtime)
         self._channels = [self._items]
@@ -203,7 +203,7 @@ class Partner:
         loop = asyncio.get_running_loop()
         silence = Silence(loop.time())
         while peer is self._peer and peer.state == "connected":
-            if self._control.readyState == "open":
+            if self._control is not None and self._control.readyState == "open":
                 self._control.send(".")
             try:
                 async with asyncio.timeout(BEAT):
@@ -324,17 +324,18 @@ class Partner:
         await asyncio.to_thread(self.send, value)
 
     async def _send(self, data: bytes) -> None:
+        await (await self._connected_items()).asend(data)
+
+    async def _connected_items(self) -> MessageChannel:
         await self.until_connected()
-        assert self._items is not None
-        await self._items.asend(data)
+        if self._items is None:
+            raise LinkClosed("the other side takes no items: its offer has no DataChannel")
+        return self._items
 
     def receive(self, timeout: float | None = None) -> Item:
         """The next item. Raises TimedOut after ``timeout`` seconds, LinkClosed at the end, CodecError for what is no item."""
         while True:
-            channel = self._items
-            if channel is None:
-                self._runtime.run(self.until_connected(), timeout)
-                continue
+            channel = self._items or self._runtime.run(self._connected_items(), timeout)
             try:
                 data = channel.recv(timeout)
             except TimeoutError:
@@ -377,7 +378,7 @@ class Partner:
         return self._runtime.run(self._open_channel(label), within)
 
     async def _open_channel(self, label: str) -> MessageChannel:
-        await self.until_connected()
+        await self._connected_items()
         assert self._peer is not None
         channel = MessageChannel(self._peer.connection.createDataChannel(label), self._runtime, SESSION_HOLD)
         self._channels = [each for each in self._channels if each.open] + [channel]

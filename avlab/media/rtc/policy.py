@@ -32,6 +32,14 @@ _TRANSLATED = [ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"), ip_netw
 _ISATAP = (0x5EFE, 0x2005EFE)  # RFC 5214: bits 32 to 63 from the right; the last 32 bits are an IPv4 address
 _CANDIDATE = re.compile(r"a=candidate:(.*)", re.IGNORECASE)
 _VIDEO_CODEC = re.compile(r"a=rtpmap:(\d+) (VP8|VP9|H264|AV1)/90000", re.IGNORECASE)
+_SECTION = re.compile(r"^m=", re.MULTILINE)
+_SENT = re.compile(r"\A(?!video)|^a=rtpmap:\d+ H264/90000", re.IGNORECASE | re.MULTILINE)
+
+
+def room(offer: str) -> frozenset[str]:
+    """What an offer has sections for: ``audio``, ``application`` (DataChannels), ``video`` (with H.264: nothing else is sent)."""
+    sections = _SECTION.split(offer)[1:] if isinstance(offer, str) else []
+    return frozenset(section.split(" ", 1)[0] for section in sections if _SENT.search(section))
 
 
 def allowed(address: str, *, loopback: bool) -> bool:

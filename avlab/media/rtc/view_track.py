@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import av
@@ -102,24 +102,24 @@ def attach(
     hub: Outgoing,
     connection: RTCPeerConnection,
     *,
-    sound: bool = True,
+    kinds: Collection[str] = ("video", "audio"),
     rung: int = 0,
     seen: Callable[[Coded], None] | None = None,
 ) -> Viewer:
-    """Send a stream, H.264 and Opus, on a connection that has no description yet; call it on the connection's loop.
+    """Send a stream, H.264 and Opus or one of ``kinds``, on a connection that has no description yet; call it on the connection's loop.
 
     The viewer ends when the connection does. Its `limit` and key pictures follow what the other side reports. seen: called on
     the loop with each picture and block of sound as it is handed to the connection.
     """
-    tracks = {kind: LiveTrack(kind) for kind in (("video", "audio") if sound else ("video",))}
+    tracks = {kind: LiveTrack(kind) for kind in ("video", "audio") if kind in kinds}
     viewer = hub.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
-    tracks["video"].overrun = viewer.ask_key
-    tracks["video"].on("ended", viewer.close)
+    next(iter(tracks.values())).on("ended", viewer.close)
     viewer.origins = lambda: {kind: track.origin for kind, track in tracks.items()}
     for track in tracks.values():
         track.seen = seen
         sender = track.sender = connection.addTrack(track)
         if track.kind == "video":
+            track.overrun = viewer.ask_key
             transceiver = next(each for each in connection.getTransceivers() if each.sender is sender)
             codecs = RTCRtpSender.getCapabilities("video").codecs
             transceiver.setCodecPreferences([c for c in codecs if c.mimeType in ("video/H264", "video/rtx")])
