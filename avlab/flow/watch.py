@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from avlab.core.clock import monotonic
 from avlab.core.errors import AvlabError, TimedOut
 from avlab.flow.progress import Display, display, line
 from avlab.flow.run import Run, limit
@@ -42,14 +43,12 @@ def watch(
 def _wait(run: Run, shown: Display | None, timeout: float | None, total: int | None) -> Result:
     if shown is None:
         return run.wait(timeout)
-    waited = 0.0
+    until = None if timeout is None else monotonic() + int(timeout * 1e9)
     while True:
-        step = _REDRAW if timeout is None else min(_REDRAW, timeout - waited)
         try:
-            return run.wait(step)
+            return run.wait(_REDRAW if until is None else min(_REDRAW, max(0.0, (until - monotonic()) / 1e9)))
         except TimedOut:
-            waited += step
-            if timeout is not None and waited >= timeout:
+            if until is not None and monotonic() >= until:
                 raise TimedOut(f"the pipeline has not ended within {timeout:g} s") from None
         finally:
             shown.show(line(run.statistics(), total))

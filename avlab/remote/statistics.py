@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -101,5 +102,4 @@ class Meter:
 
 def percentile(values: tuple[int, ...] | list[int], fraction: float) -> float:
     """The value that ``fraction`` of all do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
+    return sorted(values)[max(0, math.ceil(fraction * len(values)) - 1)]

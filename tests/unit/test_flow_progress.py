@@ -1,13 +1,16 @@
 """Meters and progress."""
 
 import io
+import itertools
 import sys
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from avlab.core.clock import FakeClock
+from avlab.core.errors import TimedOut
 from avlab.core.node import Node
 from avlab.flow.graph import Pipeline
 from avlab.flow.meter import Meter
@@ -103,3 +106,19 @@ def test_a_notebook_brings_its_own_display(monkeypatch):
 
 def _fail(self, value: int) -> int:
     raise ValueError("no")
+
+
+def test_a_slow_display_does_not_make_a_timeout_longer(monkeypatch):
+    lines = []
+
+    class Slow:
+        def show(self, line: str) -> None:
+            lines.append(line)
+            threading.Event().wait(0.3)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(Hook, "display", Slow)
+    with pytest.raises(TimedOut):
+        Pipeline([itertools.count(), Pass()]).run(timeout=1.0)
+    assert len(lines) < 5  # each after another fifth of a second, if only the waiting counted

@@ -8,7 +8,7 @@ import pytest
 
 import avlab
 from avlab.core.message import ItemMessage
-from avlab.remote.statistics import Meter
+from avlab.remote.statistics import Meter, percentile
 
 
 class Network:
@@ -88,3 +88,10 @@ def test_nothing_sets_the_pace_of_a_run_without_items() -> None:
             return iter(())
 
     assert avlab.Pipeline([Nothing(), avlab.Collect()]).run(progress=False).statistics["Collect"].load == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "rank"), [(1, 0.5, 1), (2, 0.5, 1), (3, 0.5, 2), (20, 0.95, 19), (21, 0.95, 20), (100, 0.95, 95), (5, 1.0, 5)]
+)
+def test_a_percentile_is_the_value_of_its_nearest_rank(count, fraction, rank) -> None:
+    assert percentile([*range(count, 0, -1)], fraction) == rank
