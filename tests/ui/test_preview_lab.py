@@ -118,6 +118,16 @@ def test_a_reload_of_the_page_resumes_within_two_seconds(notebook: Any) -> None:
     notebook.until(lambda: notebook.number() > before)
 
 
+def test_a_pipeline_that_ends_before_its_first_picture_shows_none(notebook: Any, tmp_path: Path) -> None:
+    notebook.open("nothing.ipynb", ["import avlab\nrun = (avlab.TestSource(duration=0) >> avlab.Preview()).start()\nrun"])
+    notebook.run(0)
+    page = notebook.page
+    notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").inner_text())
+    notebook.until(lambda: notebook.got()["state"] == "connected")
+    page.screenshot(path=tmp_path / "nothing.png")
+    assert not page.locator("[data-testid=avlab-preview] video").is_visible()
+
+
 def test_buttons_keys_and_figures(notebook: Any, server: Any, tmp_path: Path) -> None:
     notebook.open("buttons.ipynb", [LIVE])
     notebook.run(0)
@@ -131,6 +141,7 @@ def test_buttons_keys_and_figures(notebook: Any, server: Any, tmp_path: Path) ->
     with page.expect_download() as saved:
         page.keyboard.press("s")
     assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert page.get_by_test_id("avlab-record").evaluate("button => getComputedStyle(button).color") == "rgb(217, 48, 37)"
     page.get_by_test_id("avlab-record").click()
     page.wait_for_selector("[data-testid=avlab-record][aria-pressed=true]")
     page.wait_for_timeout(2500)

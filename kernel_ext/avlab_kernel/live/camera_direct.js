@@ -1,27 +1,24 @@
-// The direct path of a source in the browser: one WebRTC connection to the kernel. `failed(reason)` is called once, when it does not
-// stand or breaks.
+// The direct path of a source in the browser.
 
 const PATIENCE = 6000; // ms in which a connection must stand
 
-class Connection {
+class Connection extends Attempt {
   constructor(view, number, failed) {
-    this.view = view;
+    super(view, view.welcomed.ice, failed);
     this.number = number;
-    this.failed = failed;
-    this.peer = new RTCPeerConnection({ iceServers: view.welcomed.ice });
     this.senders = {};
     this.timer = setTimeout(() => this.fail("The direct path did not stand"), PATIENCE);
-    this.start().catch((error) => this.fail(`The browser refused: ${error.message}`));
+    this.start().catch((error) => this.refused(error));
   }
 
   async start() {
-    const { peer, view } = this;
+    const { connection, view } = this;
     const { capture } = view;
     for (const kind of capture.ask.tracks) {
       const track = capture.track(kind);
       if (!track) continue;
       const encodings = kind === "video" ? [{ maxBitrate: view.welcomed.bit_rate.direct }] : undefined;
-      const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams: [capture.stream], sendEncodings: encodings });
+      const transceiver = connection.addTransceiver(track, { direction: "sendonly", streams: [capture.stream], sendEncodings: encodings });
       if (kind === "video" && transceiver.setCodecPreferences) {
         const codecs = RTCRtpReceiver.getCapabilities("video").codecs;
         const rank = (codec) => ["video/VP8", "video/H264"].indexOf(codec.mimeType) >>> 0;
@@ -29,30 +26,27 @@ class Connection {
       }
       this.senders[kind] = transceiver.sender;
     }
-    peer.onconnectionstatechange = () => {
+    connection.onconnectionstatechange = () => {
+      const state = connection.connectionState;
       clearTimeout(this.wait);
-      if (peer.connectionState === "connected") clearTimeout(this.timer);
-      if (["failed", "closed"].includes(peer.connectionState)) this.fail("The direct path broke");
-      if (peer.connectionState === "disconnected") this.wait = setTimeout(() => this.fail("The direct path broke"), 2000);
+      if (state === "connected") clearTimeout(this.timer);
+      if (["failed", "closed"].includes(state)) this.fail("The direct path broke");
+      if (state === "disconnected") this.wait = setTimeout(() => this.fail("The direct path broke"), 2000);
       view.draw();
     };
-    const sdp = await describe(peer, (candidate) => view.send({ type: "candidate", n: this.number, candidate }));
+    const sdp = await describe(connection, (candidate) => view.send({ type: "candidate", n: this.number, candidate }));
     view.send({ type: "offer", n: this.number, sdp });
   }
 
   async answered(sdp) {
-    try {
-      await this.peer.setRemoteDescription({ type: "answer", sdp });
-      // Where something must give, pictures are left out rather than made smaller. Browsers without this setting ignore it.
-      const sender = this.senders.video;
-      await sender?.setParameters({ ...sender.getParameters(), degradationPreference: "maintain-resolution" }).catch(() => {});
-    } catch (error) {
-      this.fail(`The browser refused: ${error.message}`);
-    }
+    await super.answered(sdp);
+    // Where something must give, pictures are left out rather than made smaller. Browsers without this setting ignore it.
+    const sender = this.dead ? null : this.senders.video;
+    await sender?.setParameters({ ...sender.getParameters(), degradationPreference: "maintain-resolution" }).catch(() => {});
   }
 
   get up() {
-    return !this.dead && this.peer.connectionState === "connected";
+    return !this.dead && this.connection.connectionState === "connected";
   }
 
   replace(track) {
@@ -61,7 +55,7 @@ class Connection {
 
   async figures() {
     const found = {};
-    const reports = await this.peer.getStats();
+    const reports = await this.connection.getStats();
     reports.forEach((report) => {
       if (report.type === "outbound-rtp" && report.kind === "video") {
         Object.assign(found, { width: report.frameWidth, height: report.frameHeight, sent: report.framesSent, fps: report.framesPerSecond, limit: report.qualityLimitationReason });
@@ -73,16 +67,8 @@ class Connection {
     return found;
   }
 
-  fail(reason) {
-    if (this.dead) return;
-    this.close();
-    this.failed(reason);
-  }
-
   close() {
-    this.dead = true;
-    clearTimeout(this.timer);
     clearTimeout(this.wait);
-    this.peer.close();
+    super.close();
   }
 }

@@ -54,6 +54,36 @@ function newName() {
   return crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
 }
 
+// One attempt at a direct path. `failed(reason)` is called once, when it does not stand, breaks or brings nothing; the reason is a
+// sentence without its full stop.
+class Attempt {
+  constructor(view, ice, failed) {
+    this.view = view;
+    this.failed = failed;
+    this.connection = new RTCPeerConnection({ iceServers: ice });
+  }
+
+  async answered(sdp) {
+    await this.connection.setRemoteDescription({ type: "answer", sdp }).catch((error) => this.refused(error));
+  }
+
+  refused(error) {
+    this.fail(`The browser refused: ${error.message}`);
+  }
+
+  fail(reason) {
+    if (this.dead) return;
+    this.close();
+    this.failed(reason);
+  }
+
+  close() {
+    this.dead = true;
+    clearTimeout(this.timer);
+    this.connection.close();
+  }
+}
+
 // Makes the offer of a connection and waits a moment for its candidates; later ones go to `found`.
 async function describe(connection, found) {
   let sent = false;

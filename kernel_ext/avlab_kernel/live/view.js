@@ -17,7 +17,7 @@ const ICONS = {
 // Everything one view shows; it knows nothing of how the picture came.
 function build(actions) {
   const video = element("video", { playsinline: "", autoplay: "", class: "avlab-picture", "aria-label": "Live picture" });
-  video.muted = true;
+  video.muted = video.hidden = true; // browsers show black where a track has brought nothing
   const canvas = element("canvas", { class: "avlab-picture", "data-testid": "avlab-video", role: "img", "aria-label": "Live picture" });
   const over = element("canvas", { class: "avlab-over", "aria-hidden": "true" });
   const poster = element("img", { class: "avlab-poster", alt: "The last picture" });
@@ -144,7 +144,7 @@ class View {
     try {
       this.direct = new Direct(this, this.welcomed, (frame, spent) => this.shown("direct", frame, spent), (reason) => this.noDirect(reason));
     } catch (error) {
-      this.noDirect(`The browser refused: ${error.message}.`);
+      this.noDirect(`The browser refused: ${error.message}`);
     }
   }
 
@@ -221,7 +221,7 @@ class View {
   guard(now) {
     const { state } = this;
     if (this.path === "direct" && this.looking() && !state.ended && now - state.came > STALLED && this.moving()) {
-      this.direct?.fail("No picture came for 2 seconds.");
+      this.direct?.fail("No picture came for 2 seconds");
     }
     if (this.heard && now - this.heard > 5000 && !state.ended && this.looking()) this.again();
   }

@@ -1,24 +1,22 @@
-// The direct path of a live view: one WebRTC connection. `failed(reason)` is called once, when it does not stand or shows no pictures.
+// The direct path of a live view.
 
 const PATIENCE = 4000; // ms in which the direct path must stand
 const HELD = 400; // ms by which pictures or sound are held back at most for the sake of the other
 const SHIFT = 0.1; // ms per ms: so slowly does a browser change a delay that it is asked for
 
-class Direct {
+class Direct extends Attempt {
   constructor(view, welcome, shown, failed) {
-    this.view = view;
+    super(view, welcome.ice, failed);
     this.shown = shown;
-    this.failed = failed;
     this.last = this.held = this.applied = this.reckoned = 0;
     this.sync = welcome.sync;
-    this.connection = new RTCPeerConnection({ iceServers: welcome.ice });
     this.stream = new MediaStream();
     this.timer = setTimeout(() => this.last || this.fail(this.why()), PATIENCE);
-    this.start().catch((error) => this.fail(`The browser refused: ${error.message}.`));
+    this.start().catch((error) => this.refused(error));
   }
 
   why() {
-    return this.connection.iceConnectionState === "connected" ? "No picture came on the direct path." : "The direct path did not stand.";
+    return this.connection.iceConnectionState === "connected" ? "No picture came on the direct path" : "The direct path did not stand";
   }
 
   async start() {
@@ -39,7 +37,7 @@ class Direct {
       view.ui.video.play().catch(() => {});
     };
     connection.onconnectionstatechange = () => {
-      if (["failed", "closed"].includes(connection.connectionState)) this.fail("The direct path broke.");
+      if (["failed", "closed"].includes(connection.connectionState)) this.fail("The direct path broke");
     };
     const seen = (now, frame) => {
       if (this.dead) return;
@@ -50,14 +48,6 @@ class Direct {
     };
     view.ui.video.requestVideoFrameCallback(seen);
     view.send({ type: "offer", sdp: await describe(connection, (candidate) => view.send({ type: "candidate", candidate })) });
-  }
-
-  async answered(sdp) {
-    try {
-      await this.connection.setRemoteDescription({ type: "answer", sdp });
-    } catch (error) {
-      this.fail(`The browser refused: ${error.message}.`);
-    }
   }
 
   async figures() {
@@ -118,17 +108,5 @@ class Direct {
     const origin = this.view.state.status?.views?.[this.view.name]?.origins?.[kind];
     if (!source || !Number.isFinite(origin)) return null;
     return source.timestamp - ((source.rtpTimestamp - origin) >>> 0) / (kind === "video" ? 90 : 48);
-  }
-
-  fail(reason) {
-    if (this.dead) return;
-    this.close();
-    this.failed(reason);
-  }
-
-  close() {
-    this.dead = true;
-    clearTimeout(this.timer);
-    this.connection.close();
   }
 }
