@@ -222,3 +222,27 @@ def test_offers_of_others_need_not_have_everything(make, kinds):
         await other.close()
 
     asyncio.run(stranger())
+
+
+def test_an_idle_peer_of_another_make_is_not_given_up(make, monkeypatch):
+    monkeypatch.setattr("avlab.media.rtc.partner.STALLED", 0.1)
+    monkeypatch.setattr("avlab.media.rtc.partner.LOST", 0.2)
+    manager = make()
+
+    async def stranger():
+        other = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        heard = asyncio.Event()
+        control = other.createDataChannel("avlab.control", negotiated=True, id=0)
+        other.createDataChannel("avlab.items", negotiated=True, id=2).on("message", lambda _: heard.set())
+        await other.setLocalDescription(await other.createOffer())
+        answer = _unpack(await manager.aanswer(other.localDescription.sdp))
+        await other.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        partner = await manager.await_partner(15)
+        control.close()  # as libdatachannel does with what it does not know
+        await asyncio.sleep(2)  # four beats
+        await partner.asend(1)
+        await asyncio.wait_for(heard.wait(), 10)
+        assert partner.state == "connected"
+        await other.close()
+
+    asyncio.run(stranger())

@@ -203,12 +203,15 @@ class Partner:
         loop = asyncio.get_running_loop()
         silence = Silence(loop.time())
         while peer is self._peer and peer.state == "connected":
-            if self._control is not None and self._control.readyState == "open":
+            beats = self._control is not None and self._control.readyState == "open"
+            if beats:
                 self._control.send(".")
             try:
                 async with asyncio.timeout(BEAT):
                     await peer.changed()
             except TimeoutError:
+                if not beats and not peer.connection.getTransceivers():
+                    continue  # of another make, and nothing has to come: if it is gone, the ICE agent will notice
                 quiet = silence.seen(loop.time(), peer.packets)
                 if quiet >= LOST:
                     break
