@@ -49,7 +49,7 @@ import time
 from ipykernel.comm.comm import BaseComm
 def publish(*args, publish=BaseComm.publish_msg, **keys):
     publish(*args, **keys)
-    time.sleep(0.02)
+    time.sleep(0.1)
 BaseComm.publish_msg = publish
 """
 """The answer of the front end is there before publishing has returned, as it may be on a busy machine."""
