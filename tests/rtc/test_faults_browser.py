@@ -7,7 +7,7 @@ import time
 
 import pytest
 from fault_camera import filmed
-from fault_lab import Lab, outage, phase, viewed
+from fault_lab import Figures, Lab, outage, phase, viewed
 
 NETWORKS = {"clean": {}, "10 %": {"loss": 0.1}, "±50 ms": {"jitter": 0.05}}
 
@@ -54,11 +54,13 @@ def test_media_comes_back_after_an_outage(seen):
 
 
 def test_the_encoder_follows_a_network_that_becomes_narrow(lab):
-    def sent(seconds: float) -> float:
-        """Bits per second that the encoders make."""
-        before, begin = view.outgoing.counts["bytes"], time.monotonic()
+    def judged(seconds: float) -> tuple[Figures, float, float]:
+        """What is seen, bits per second that the encoders make (a busy machine makes fewer), and the share of packets that is lost."""
+        begin, before, bytes_before = time.monotonic(), packets(), view.outgoing.counts["bytes"]
         view.wait(seconds)
-        return (view.outgoing.counts["bytes"] - before) * 8 / (time.monotonic() - begin)
+        end, (lost, came) = time.monotonic(), (now - then for now, then in zip(packets(), before, strict=True))
+        rate = (view.outgoing.counts["bytes"] - bytes_before) * 8 / (end - begin)
+        return view.record().figures(begin, end), rate, lost / came
 
     def packets() -> tuple[int, int]:
         ways = [way for each in relay.statistics().values() for way in (each.forth, each.back)]
@@ -66,17 +68,13 @@ def test_the_encoder_follows_a_network_that_becomes_narrow(lab):
 
     with viewed(lab, noise=True) as (view, relay):
         view.wait(2)
-        wide = sent(2)
-        relay.change(bandwidth=50_000)
+        wide, rate, _ = judged(2)
+        relay.change(bandwidth=0.6 * rate / 8)
         view.wait(6)
-        (before, all_before), begin = packets(), time.monotonic()
-        narrow = sent(3)
-        found = view.record().figures(begin, time.monotonic())
-        lost, came = packets()
-    assert before > 0, "the network was not too narrow"
-    assert lost - before < 0.2 * (came - all_before), "it still is"
-    assert narrow < 400_000 < wide, (narrow, wide)
-    assert found.pictures >= 0.6 and found.frozen <= 0.3 and found.gap <= 0.2, found
+        assert packets()[0] > 0, "the network was not too narrow"
+        narrow, lower, lost = judged(3)
+    assert lower < 0.8 * rate and lost < 0.25, (rate, lower, lost)
+    assert narrow.pictures >= 0.6 * wide.pictures and narrow.frozen <= wide.frozen + 0.3 and narrow.gap <= 0.2, (wide, narrow)
 
 
 def test_a_browser_offers_the_repair_of_sound_and_its_camera_comes_whole_at_ten_percent_loss(lab):

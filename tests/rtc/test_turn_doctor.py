@@ -30,6 +30,9 @@ def test_each_part_has_a_sentence():
     assert found["H.264"].ok and "libx264" in found["H.264"].state
     assert found["TURN"].ok and "no server is configured" in found["TURN"].state
     assert found["direct path"].state
+    sentence = found["path"].state
+    assert sentence.startswith("live pictures go directly to who reaches "), sentence
+    assert sentence.endswith("to others over the notebook's own connection, because there is no TURN server in ice_servers")
 
 
 def test_what_is_missing_comes_with_a_remedy(monkeypatch):
@@ -63,10 +66,12 @@ def test_each_configured_server_is_asked_and_no_secret_is_told(turn):
         (udp, tls) = turn.urls("udp", "tls")
         found = facts(AVLAB_ICE_SERVERS=f"{udp} {mute} {tls}", AVLAB_TURN_SECRET=SECRET)
     assert found[udp].ok and re.search(r"works over UDP \(\d+ ms", found[udp].state)
+    assert found["path"].state.endswith(f"to others through {udp}")
     assert found[mute].state == "does not answer within 2 s" and not found[mute].ok
     assert "certificate that is not accepted" in found[tls].state
     assert SECRET not in str(found)
     wrong = facts(AVLAB_ICE_SERVERS=udp, AVLAB_TURN_USERNAME="me", AVLAB_TURN_CREDENTIAL="hunter2")
+    assert f"because no TURN server works: {udp} refuses the credentials" in wrong["path"].state
     assert "refuses the credentials" in wrong[udp].state and "hunter2" not in str(wrong)
 
 

@@ -187,7 +187,7 @@ def test_peers_that_have_only_relays_connect_through_them(turn, runtime):
     """Without namespaces: all other candidates are taken out of what the peers tell each other."""
 
     async def scenario():
-        first, second = (Peer(ice_servers=ShortLived(turn.urls("udp"), SECRET)) for _ in range(2))
+        first, second = (Peer(ice_servers=ShortLived(turn.urls("udp"), SECRET), loopback=True) for _ in range(2))
         for peer in (first, second):
             peer.connection.createDataChannel("talk", negotiated=True, id=0)
         await first.accept(relayed(await second.answer(relayed(await first.offer()))))

@@ -66,7 +66,11 @@ class Choice:
 
 async def choose(servers: Servers) -> Choice:
     """The best relay that works (UDP before TCP before TLS), found in about two seconds at most; without TURN at once."""
-    tried = await probe(servers, patient=False)
+    return best(await probe(servers, patient=False))
+
+
+def best(tried: Sequence[Tried]) -> Choice:
+    """UDP before TCP before TLS."""
     working = [each for each in tried if each.works]
     return Choice(min(working, key=lambda each: _RANK[each.way], default=None), tried)
 

@@ -41,8 +41,7 @@ def live_media(urls: Sequence[str] = (), environment: Mapping[str, str] = os.env
     yield from _kernel()
     yield from _encoder()
     if "aiortc" not in missing:
-        yield _addresses()
-        yield from _relays(urls, environment)
+        yield from _paths(urls, environment)
 
 
 def _kernel() -> Iterator[Fact]:
@@ -70,18 +69,18 @@ def _encoder() -> Iterator[Fact]:
         yield Fact("H.264", "there is no encoder, so nothing can be shown live", ok=False, remedy=remedy)
 
 
-def _addresses() -> Fact:
+def _paths(urls: Sequence[str], environment: Mapping[str, str]) -> Iterator[Fact]:
     from aioice.ice import get_host_addresses
 
     found = [each for each in get_host_addresses(True, True) if not each.startswith(("127.", "fe80:", "169.254."))]
     if found:
-        return Fact("direct path", f"possible for browsers and peers that reach {' or '.join(found)} over UDP")
-    state = "this machine has no address besides loopback, so only a browser on it connects directly"
-    return Fact("direct path", state, ok=False, remedy="name a TURN server, see docs/turn.md")
-
-
-def _relays(urls: Sequence[str], environment: Mapping[str, str]) -> Iterator[Fact]:
-    from avlab.media.rtc.relay import probe
+        direct = f"who reaches {' or '.join(found)} over UDP"
+        yield Fact("direct path", f"possible for {direct}")
+    else:
+        direct = "a browser on this machine"
+        state = f"this machine has no address besides loopback, so only {direct} connects directly"
+        yield Fact("direct path", state, ok=False, remedy="name a TURN server, see docs/turn.md")
+    from avlab.media.rtc.relay import best, probe
     from avlab.media.rtc.turn import SERVERS, from_environment
     from avlab.media.runtime import MediaRuntime
 
@@ -97,5 +96,7 @@ def _relays(urls: Sequence[str], environment: Mapping[str, str]) -> Iterator[Fac
         else:
             yield Fact(each.url, each.reason, ok=False, remedy="see docs/turn.md")
     if not tried:
-        state = "no server is configured, so without a direct path pictures take the notebook's own connection"
-        yield Fact("TURN", f"{state} ({SERVERS} or ice_servers= name one, see docs/turn.md)")
+        yield Fact("TURN", f"no server is configured ({SERVERS} or ice_servers= name one, see docs/turn.md)")
+    choice = best(tried)
+    otherwise = f"through {choice.relay.url}" if choice.relay else f"over the notebook's own connection, because {choice.reason}"
+    yield Fact("path", f"live pictures go directly to {direct}, to others {otherwise}")
