@@ -68,7 +68,10 @@ class Record:
     def _skew(self, begin: float, end: float) -> tuple[float, float]:
         """How much later sound comes than its picture: what 95 % of the seconds lie between."""
         pairs = np.array([self._late(at, at + 1) for at in np.arange(begin, end - 0.99)])
-        early, late = np.nanpercentile(wrapped(pairs[:, 0] - pairs[:, 1]), [2.5, 97.5])
+        known = pairs[~np.isnan(pairs).any(axis=1)]
+        if not len(known):
+            return float("nan"), float("nan")
+        early, late = np.percentile(wrapped(known[:, 0] - known[:, 1]), [2.5, 97.5])
         return float(early), float(late)
 
     def back(self, after: float) -> float:
