@@ -70,11 +70,14 @@ def test_the_encoder_follows_a_network_that_becomes_narrow(lab):
         view.wait(2)
         wide, rate, _ = judged(2)
         relay.change(bandwidth=0.6 * rate / 8)
-        view.wait(6)
+        view.wait(3)
         assert packets()[0] > 0, "the network was not too narrow"
-        narrow, lower, lost = judged(3)
-    assert lower < 0.8 * rate and lost < 0.25, (rate, lower, lost)
-    assert narrow.pictures >= 0.6 * wide.pictures and narrow.frozen <= wide.frozen + 0.3 and narrow.gap <= 0.2, (wide, narrow)
+        for _ in range(5):  # how long it takes depends on what else the machine does: `docs/faults.md` has a figure
+            narrow, lower, lost = judged(3)
+            good = narrow.pictures >= 0.6 * wide.pictures and narrow.frozen <= wide.frozen + 0.3 and narrow.gap <= 0.2
+            if good and lower < 0.8 * rate and lost < 0.25:
+                return
+    raise AssertionError(wide, rate, narrow, lower, lost)
 
 
 def test_a_browser_offers_the_repair_of_sound_and_its_camera_comes_whole_at_ten_percent_loss(lab):
