@@ -126,6 +126,7 @@ def test_a_pipeline_that_ends_before_its_first_picture_shows_none(notebook: Any,
     notebook.until(lambda: notebook.got()["state"] == "connected")
     page.screenshot(path=tmp_path / "nothing.png")
     assert not page.locator("[data-testid=avlab-preview] video").is_visible()
+    assert page.get_by_test_id("avlab-snapshot").is_disabled()
 
 
 def test_buttons_keys_and_figures(notebook: Any, server: Any, tmp_path: Path) -> None:
@@ -330,3 +331,7 @@ def test_where_states_are_saved_the_poster_is_there_when_the_kernel_is_gone(keep
     assert poster.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
     assert page.get_by_test_id("avlab-stop").is_disabled()
     page.screenshot(path=tmp_path / "kept.png")
+    with page.expect_download() as saved:
+        page.get_by_test_id("avlab-snapshot").click()
+    with av.open(saved.value.path()) as picture:
+        assert (picture.streams.video[0].width, picture.streams.video[0].height) == (640, 360)

@@ -207,6 +207,7 @@ class View {
     const delay = [age, way, spent].every((part) => Number.isFinite(part)) ? age + way + spent : null;
     if (delay !== null) state.delay = delay;
     state.direct = direct;
+    this.ui.snapshot.disabled = !state.total && this.ui.poster.hidden;
     this.guard(now);
     this.explain(now, mine, direct);
     this.figures(direct);
@@ -336,9 +337,9 @@ class View {
   }
 
   snapshot() {
-    const source = this.path === "direct" ? this.ui.video : this.ui.canvas;
+    const source = this.path === "direct" ? this.ui.video : this.state.total ? this.ui.canvas : this.ui.poster;
     const canvas = element("canvas");
-    [canvas.width, canvas.height] = [source.videoWidth || source.width, source.videoHeight || source.height];
+    [canvas.width, canvas.height] = [source.videoWidth || source.naturalWidth || source.width, source.videoHeight || source.naturalHeight || source.height];
     const context = canvas.getContext("2d");
     context.drawImage(source, 0, 0, canvas.width, canvas.height);
     context.drawImage(this.ui.over, 0, 0, canvas.width, canvas.height);
