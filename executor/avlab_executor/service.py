@@ -61,8 +61,7 @@ class Service:
         self._closing = threading.Event()
         self._bookkeeper: threading.Thread | None = None
         try:
-            self.tier = self._embedded.pool().tier
-            self._embedded.tiers()  # now: the first client shall not wait until all have been tried
+            self.tier = self._embedded.describe().tier  # now: the first client shall not wait until all tiers and Pythons have been tried
             if self.tier == "process" and not allow_process:
                 raise TierUnavailable(
                     "this system can isolate workers only as plain processes: --allow-process accepts that"
