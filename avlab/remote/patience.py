@@ -7,8 +7,9 @@ import select
 
 from avlab.core.clock import Clock, monotonic
 
-AWAKE = 60_000
-"""Nanoseconds: as long as it takes to fall asleep and be woken, so that waiting awake at worst doubles what a wait costs."""
+AWAKE = 150_000
+"""Nanoseconds: as long as it takes to fall asleep and be woken in a virtual machine (40 µs on a quick one, 200 µs on a slow one), so
+that waiting awake at worst doubles what a wait costs."""
 
 
 class Patience:
