@@ -5,24 +5,18 @@ import sys
 from pathlib import Path
 
 from remote_objects import Callee
-from serving import served
+from serving import FAULTS, served
 
 import avlab
 
 HEAP = 64 << 20  # glibc maps so much for each arena but the first
 
 CHURN = """
-import ctypes, resource, sys
+import ctypes, sys
 if sys.argv[1] == "settled":
     from avlab_executor import allocator
     allocator.settle()
-for turn in range(6):
-    if turn == 5:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    frames = [bytes(bytearray(6 << 20)) for _ in range(5)]
-    del frames
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+""" + FAULTS
 
 
 def arenas(pid: int) -> int:

@@ -17,6 +17,17 @@ from avlab.media.runtime import MediaRuntime
 
 PEER_TOKEN = "shown-by-whom-the-peer-knows"
 
+FAULTS = """
+import resource
+for turn in range(6):
+    if turn == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    frames = [bytes(bytearray(6 << 20)) for _ in range(5)]
+    del frames
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+"""Prints how many pages the system has to give for the last of six rounds of frames."""
+
 
 @contextmanager
 def served(*options: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen]]:

@@ -6,23 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import served
+from serving import FAULTS, served
 
 CALLER = """
-import resource, sys
+import sys
 sys.path.append(sys.argv[2])
 import avlab
 from remote_objects import Callee
 
 with avlab.connect(sys.argv[1]) as executor, executor.open(Callee()) as session:
     {use}
-for turn in range(6):
-    if turn == 5:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    frames = [bytes(bytearray(6 << 20)) for _ in range(5)]
-    del frames
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+""" + FAULTS
 ALL = 5 * (6 << 20) // os.sysconf("SC_PAGE_SIZE")
 
 
