@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from typing import Any
 
 from avlab.core.clock import monotonic
 from avlab.core.errors import AvlabError, TierUnavailable
 from avlab.core.message import MAX_ITEM, WIRE_VERSION, Buffer, Bundle, ItemMessage, Log, Message, Open
+from avlab.core.points import points
 from avlab.core.status import Status
 from avlab.remote.arguments import pickle_argument
 from avlab.remote.config import make_limits
@@ -114,7 +115,7 @@ class Embedded:
             cloudpickle=cloudpickle_version(),
             tier=pool.tier,
             tiers=[Layer(r.name, r.available, r.reason) for r in self.tiers()],
-            nodes=sorted(point.name for point in entry_points(group="avlab.nodes")),
+            nodes=sorted(point.name for point in points("avlab.nodes")),
             sessions=self._sessions,
             max_item=MAX_ITEM,
             environments=self._policy.mode if self._policy.mode == "off" or installer.is_there() else "no installer",
