@@ -29,7 +29,7 @@ lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 
 test: lint $(VIDEO) $(VENV)/.kernels $(VENV)/.node $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests
 	@echo "· tests"
-	@docker/engine.sh $(BIN)/python -m pytest -q
+	@docker/engine.sh $(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder
 
 check: lint ## the quick part of the tests: lint, types, units
 	@echo "· unit tests"

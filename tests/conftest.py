@@ -1,5 +1,7 @@
-"""For every test: a test module that leaves a process, thread or file descriptor behind fails."""
+"""For every test: a test module that leaves a process, thread or file descriptor behind fails. And how ``make test`` shares the tests
+out to two processes."""
 
+import fcntl
 import gc
 import os
 import sys
@@ -7,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("avlab", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
@@ -19,6 +23,55 @@ settings.load_profile("ci" if os.environ.get("CI") else "avlab")
 GRACE = 5.0  # seconds in which what a test has closed may still be ending
 # Descriptors that libraries keep for the life of the process (grpc's and zmq's pollers, random numbers).
 KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev/null")
+
+
+BROWSERS = ("rtc", "ui")
+LOCKS = pytest.StashKey[tuple[IO[str], IO[str]]]()
+
+
+def folder(nodeid: str) -> str:
+    """Tests of one folder follow each other in one process, and so do all that start browsers: two at once would be too slow to judge."""
+    name = nodeid.split("/")[1]
+    return "browsers" if name in BROWSERS else name
+
+
+class Folders(LoadScopeScheduling):
+    """Gives a process the next folder when it is through with its last."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return folder(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Folders:
+    return Folders(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    items.sort(key=lambda item: folder(item.nodeid) != "browsers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    made = config.cache.mkdir("alone")
+    config.stash[LOCKS] = (made / "turn").open("w"), (made / "running").open("w")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for lock in config.stash[LOCKS]:
+        lock.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is marked ``alone`` waits until no other process runs one, and the others wait for it."""
+    turn, running = item.config.stash[LOCKS]
+    fcntl.flock(turn, fcntl.LOCK_EX)  # who waits to be alone is next
+    fcntl.flock(running, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+    fcntl.flock(turn, fcntl.LOCK_UN)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(running, fcntl.LOCK_UN)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -156,7 +156,7 @@ def test_the_scene_plays(scene) -> None:
     [
         b"\x00",
         b"\xff" * 100,
-        os.urandom(4096) + b"\x00",
+        pytest.param(os.urandom(4096) + b"\x00", id="random"),
         b"\x0a\x02\x2a\x05",  # a field beyond its message
         b"\x0a" + b"\xff" * 9 + b"\x7f",  # a length of 2**70
         b"\x0a\xff\xff\xff\xff\x7f",  # 32 GiB are announced

@@ -16,20 +16,13 @@ import pytest
 from avlab_executor.sandbox import cgroup
 from neighbours import feel
 from serving import served, until
+from small import Small
 
 import avlab
 from avlab.core.errors import SessionError
 
 SESSIONS = 200
 AT_ONCE = 4
-
-
-class Small:
-    def process(self, value: int) -> int:
-        return value + 1
-
-    def count(self, most: int):
-        yield from range(most)
 
 
 def drop(executor: avlab.Executor, number: int) -> str:
@@ -136,6 +129,7 @@ def test_a_server(alone):
         assert until(lambda: not any(map(more, processes, before)), 20), list(map(more, processes, before))
 
 
+@pytest.mark.alone
 def test_a_neighbour_that_burns_all_processors_is_hardly_felt():
     """Measured by make neighbours; here only that nothing of another order happens."""
     felt = feel("namespaces", rounds=3)

@@ -1,4 +1,9 @@
-"""A server in a process of its own, and waiting for what nothing announces."""
+"""A server in a process of its own, and waiting for what nothing announces.
+
+Light to import: what a test module defines and sends is imported by each worker with all that the module imports.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -8,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from avlab_executor.server import Server
+from typing import TYPE_CHECKING
 
 import avlab
-from avlab.media.rtc.partner import Partner
-from avlab.media.runtime import MediaRuntime
+
+if TYPE_CHECKING:
+    from avlab_executor.server import Server
+
+    from avlab.media.rtc.partner import Partner
 
 PEER_TOKEN = "shown-by-whom-the-peer-knows"
 
@@ -48,6 +55,8 @@ def served(*options: str, **environment: str) -> Iterator[tuple[str, subprocess.
 @contextmanager
 def peer() -> Iterator[Partner]:
     """The way to a peer in a process of its own that serves sessions."""
+    from avlab.media.runtime import MediaRuntime
+
     host = Path(__file__).with_name("peer_host.py")
     process = subprocess.Popen([sys.executable, str(host), PEER_TOKEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     runtime = MediaRuntime()
