@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MappingView, Sequence
 from dataclasses import fields, is_dataclass
+from enum import Enum, Flag
 from typing import Any
 
 from avlab.core.arriving import whole
@@ -18,6 +19,7 @@ from avlab.core.codec import Codec, Registry
 from avlab.core.codec import registry as process_registry
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer, Received
+from avlab.core.ordinary import put_together, taken_apart
 
 MAX_DEPTH = 64
 MAX_META = 64 << 20
@@ -35,7 +37,8 @@ _dumps = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 class Values:
     """Encodes and decodes any value for one session.
 
-    ``classes``: dataclasses that may be made when decoding, by `class_name`; others are refused with CodecError. ``pickle``: ``dumps(value) -> (bytes, buffers)`` for values without a codec on the
+    ``classes``: dataclasses and enumerations that may be made when decoding, by `class_name`; others are refused with CodecError.
+    ``pickle``: ``dumps(value) -> (bytes, buffers)`` for values without a codec on the
     way into a worker (dataclasses too: their class travels with them); ``unpickle``: the reverse, set only inside a locked worker or by explicit trust.
     ``itself``: the session's own object, which travels as a reference (``return self``).
     """
@@ -72,7 +75,7 @@ class Values:
             if isinstance(value, bytearray | memoryview):
                 scattered = isinstance(value, memoryview) and not value.c_contiguous
                 return "bytes", b"", (bytes(value) if scattered else value,)
-            if self._pickle is None and _base(value) is not kind:
+            if self._pickle is None and (_base(value) is not kind or isinstance(value, Enum) or taken_apart(value)):
                 buffers = []
                 return _as_json("tree", self._shrink(value, buffers, 0), buffers)
             if self._pickle is not None:
@@ -106,7 +109,7 @@ class Values:
                 text = meta if meta else bytes(whole(buffers[-1]))
                 _check_parts(text)
                 return self._grow(_parse(text), _Leaves(buffers if meta else buffers[:-1]), 0)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
                 raise CodecError(f"codec 'tree': {error}") from error
         return self._registry.decode(codec, meta, buffers)
 
@@ -114,6 +117,9 @@ class Values:
         if depth > MAX_DEPTH:
             raise CodecError(f"a value is nested deeper than {MAX_DEPTH} levels (or contains itself)")
         kind: Any = type(value)
+        if isinstance(value, Enum) and self._pickle is None:
+            plain: Any = int if isinstance(value, Flag) else _base(value)
+            return ["enum", class_name(kind), value.name, plain(value.value) if plain in PLAIN else None]
         if kind not in PLAIN and kind not in CONTAINERS and self._pickle is None and self._registry.find(kind) is None:
             kind = _base(value)
         down = depth + 1
@@ -141,6 +147,8 @@ class Values:
             except AttributeError as error:
                 raise CodecError(f"dataclass {name} lacks the value of a field: {error}") from None
             return ["dataclass", name, {k: self._shrink(v, buffers, down) for k, v in state.items()}]
+        if self._pickle is None and (apart := taken_apart(value)):
+            return ["made", apart[0], *[self._shrink(v, buffers, down) for v in apart[1]]]
         codec, meta, own = self.encode(value)
         start = len(buffers)
         buffers.extend(own)
@@ -167,18 +175,34 @@ class Values:
             return self.itself
         if tag == "NotImplemented":
             return NotImplemented
+        if tag == "enum":
+            return self._member(*rest)
         if tag == "dataclass":
             name, state = rest
             cls = self.classes.get(name)
-            if cls is None:
+            if cls is None or issubclass(cls, Enum):
                 raise CodecError(f"dataclass {name[:80]!r} is not known to this session")
             return _make(cls, {k: self._grow(v, leaves, down) for k, v in state.items()})
+        if tag == "made":
+            name, *rest = rest
+            return put_together(name, [self._grow(v, leaves, down) for v in rest])
         children = [self._grow(v, leaves, down) for v in rest]
         if tag == "dict":
             return dict(zip(_keys(children[::2]), children[1::2], strict=True))
         if tag in ("set", "frozenset"):
             children = _keys(children)
         return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[tag](children)
+
+    def _member(self, name: Any, member: Any, plain: Any) -> Any:
+        """A member of an enumeration that this session knows; of another one that is also a number or text, that."""
+        if type(plain) not in PLAIN:
+            raise CodecError(f"enumeration {str(name)[:80]!r}: its plain value is a {type(plain).__name__}")
+        cls: Any = self.classes.get(name)
+        if cls is None or not issubclass(cls, Enum):
+            if plain is None:
+                raise CodecError(f"enumeration {str(name)[:80]!r} is not known to this session: name it in an annotation")
+            return plain
+        return cls(plain) if issubclass(cls, Flag) else cls[member]
 
 
 class _Leaves:
@@ -251,11 +275,13 @@ def _parse(meta: bytes) -> Any:
 
 
 def _base(value: Any) -> type:
-    """The plain or container type that a value is or derives from (a named tuple is a tuple), else its own type."""
+    """The plain or container type that a value is or derives from (a named tuple is a tuple, the keys of a dict a list), else its
+    own type."""
     kind = type(value)
     if kind in PLAIN or kind in CONTAINERS:
         return kind
-    return next((base for base in (bool, int, float, str, *CONTAINERS) if issubclass(kind, base)), kind)
+    plain = next((base for base in (bool, int, float, str, *CONTAINERS) if issubclass(kind, base)), kind)
+    return list if plain is kind and issubclass(kind, MappingView) else plain
 
 
 def class_name(cls: Any) -> str:

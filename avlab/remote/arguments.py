@@ -1,4 +1,4 @@
-"""What crosses a session besides the object itself: arguments without a codec, and dataclasses that may come back."""
+"""What crosses a session besides the object itself: arguments without a codec, dataclasses and enumerations that may come back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 from avlab.core.errors import CodecError
@@ -29,7 +30,7 @@ def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
 
 
 def dataclasses_of(target: object) -> dict[str, type]:
-    """The dataclasses that an object's methods mention, by the name under which they travel: results may be of these."""
+    """The dataclasses and enumerations that an object's methods mention, by the name under which they travel: results may be of these."""
     found: dict[str, type] = {}
     if isinstance(target, Construct):
         for part in (target.cls, *target.args):
@@ -65,7 +66,11 @@ def _mentioned(function: types.FunctionType) -> Iterator[Any]:
 
 def _add(value: Any, found: dict[str, type]) -> None:
     for part in (value, *typing.get_args(value)):
-        if isinstance(part, type) and is_dataclass(part) and class_name(part) not in found:
+        if not isinstance(part, type) or class_name(part) in found:
+            continue
+        if issubclass(part, Enum):
+            found[class_name(part)] = part
+        elif is_dataclass(part):
             found[class_name(part)] = part
             for field in fields(part):
                 _add(field.type, found)

@@ -66,7 +66,7 @@ class Capturing:
         args, state, items, pairs = [*parts, None, None, None][1:5]
         if isinstance(value, Construct):
             return self._construct(value)
-        if isinstance(value, FunctionType):
+        if isinstance(value, FunctionType) and isinstance(state, tuple):
             return self._function(value, args, state)
         if isinstance(value, type):
             label = Label("", "", f"class {value.__qualname__}")

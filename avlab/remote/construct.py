@@ -31,6 +31,18 @@ def cached(function: Any, maxsize: int | None, typed: bool) -> Any:
     return functools.lru_cache(maxsize, typed)(function)
 
 
+def dispatcher() -> Any:
+    """A function under ``functools.singledispatch`` that knows no types yet."""
+    return functools.singledispatch(lambda value: value)
+
+
+def register_all(function: Any, registry: Mapping[type, Any]) -> None:
+    """Make a `dispatcher` what it was; its functions may refer to it."""
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+    functools.update_wrapper(function, registry[object])
+
+
 def by_name(module: str, qualname: str) -> Any:
     """A class or function of a module that travelled as source. Raises ImportError, AttributeError."""
     found: Any = importlib.import_module(module)

@@ -79,6 +79,7 @@ class Host:
         self._item: Item | None = None
         self._received = self._started = 0
         self._in_user_code = False
+        self._returned: Any = None  # by the generator that was iterated last
         self._runner: asyncio.Runner | None = None
         self._is_node = callable(getattr(target, "process", None))
         values.itself = target
@@ -169,24 +170,34 @@ class Host:
             value = self._decode(message)
             args, kwargs = value if message.packed else ((value,), {})
             self._in_user_code = True
-            result = getattr(self._target, message.method)(*args, **kwargs)
+            if message.method == "__await__":
+                result = _awaited(self._target)
+            else:
+                result = getattr(self._target, message.method)(*args, **kwargs)
             if inspect.iscoroutine(result):
                 result = self._await(result)
             if message.mode is Mode.CALL:
                 if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                    raise CodecError(f"{message.method} makes a generator: session.iterate gives what it yields")
+                    raise CodecError(
+                        f"{message.method} returns a generator, which cannot leave: return a list, yield in {message.method} "
+                        "itself, or let session.iterate give what it yields"
+                    )
                 self._output(self._encoded(result), last=True)
                 return
-            for value in iterate_async(result, self._await) if hasattr(result, "__anext__") else result:
+            for value in self._each(iterate_async(result, self._await) if hasattr(result, "__anext__") else result):
                 self._output(self._encoded(value), last=False)
                 self._in_user_code = True
-            self._output(ItemMessage(), last=True)
+            self._output(ItemMessage() if self._returned is None else self._encoded(self._returned), last=True)
         except _Skip:
             self._output(ItemMessage(), last=True)
         except (_Over, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  told to the caller as it is
             self._fail(error)
+
+    def _each(self, values: Any) -> Iterator[Any]:
+        self._returned = None
+        self._returned = yield from values
 
     def _emit(self, result: Item | None, last: bool) -> None:
         if result is not None:
@@ -331,6 +342,10 @@ class Host:
         except KeyboardInterrupt:
             self._runner.run(_cancel_all())
             raise
+
+
+async def _awaited(target: Any) -> Any:
+    return await target
 
 
 async def _cancel_all() -> None:

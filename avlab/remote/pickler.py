@@ -21,10 +21,12 @@ from cloudpickle import cloudpickle as internals
 from avlab.core.errors import AvlabError, BundleError
 from avlab.remote.captures import Label, check_live
 from avlab.remote.capturing import Capturing
-from avlab.remote.construct import by_name, cached, same
+from avlab.remote.construct import by_name, cached, dispatcher, register_all, same
 from avlab.remote.finder import Finder, Origin
 
 PROTOCOL = 5
+_DISPATCHES = dispatcher().__code__
+"""The code of every function under ``functools.singledispatch``."""
 Originals = Callable[[object], object | None]
 
 
@@ -132,6 +134,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._function(value) if isinstance(value, FunctionType) else internals._dynamic_class_reduce(value)
 
     def _function(self, value: FunctionType) -> Any:
+        if value.__code__ is _DISPATCHES:
+            return dispatcher, (), dict(vars(value)["registry"]), None, None, register_all
         self.codes.append(value.__code__)
         reduction = self._dynamic_function_reduce(value)
         variables = reduction[2][1]["__globals__"]

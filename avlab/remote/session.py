@@ -6,7 +6,7 @@ import json
 import secrets
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -111,7 +111,8 @@ class Session:
             return self._call(Exchange(), method, args, kwargs)
 
     def iterate(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Call a method that returns an iterator; yields each value when it is made. Leaving early cancels it."""
+        """Call a method that returns an iterator; yields each value when it is made, returns what a generator
+        returns. Leaving early cancels it."""
         return self._iterate(Exchange(), method, args, kwargs)
 
     def stream(self, items: Iterable[Any], *, live: bool | Mapping[str, int] | None = None) -> Iterator[Any]:
@@ -252,7 +253,7 @@ class Session:
     def _iterate(self, exchange: Exchange, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
         with shielded:
             self._ask(exchange, Mode.ITERATE, method, args, kwargs)
-            return _begun(self._outputs(exchange, self._value, lambda: None))
+            return _begun(self._outputs(exchange, self._value, lambda: None, returns=True))
 
     def _stream(
         self, exchange: Exchange, items: Iterable[Any], live: bool | Mapping[str, int] | None = None
@@ -278,8 +279,14 @@ class Session:
             stop(self._caller, exchange, self._kill)
 
     def _outputs(
-        self, exchange: Exchange, convert: Callable[[ItemMessage], Any], pump: Callable[[], None]
-    ) -> Iterator[Any]:
+        self,
+        exchange: Exchange,
+        convert: Callable[[ItemMessage], Any],
+        pump: Callable[[], None],
+        *,
+        returns: bool = False,
+    ) -> Generator[Any, None, Any]:
+        """Values as they come; ``returns``: one that comes with the last output is what the generator over there returns."""
         output: ItemMessage | None = None
         try:
             yield None  # see _begun
@@ -293,6 +300,8 @@ class Session:
                     output = self._caller.next_output(exchange)
                     given = bool(output.codec) or output.failure is not None
                     value = convert(output) if given else None
+                if given and returns and output.last:
+                    return value
                 if given:
                     yield value
         except (KeyboardInterrupt, Cancelled):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import abc
-import functools
 import inspect
+import threading
 from typing import Any
 
 from avlab.core.node import Node, bind_parameters
 
 from .home import Arguments, Home
 from .kinds import Kind, check_value_type, defined, is_value_type, kind_of, signature
-from .operators import attribute, forwarder
+from .operators import WRAPPED, attribute, forwarder
 from .proxy import STATE, Remote, handle_of
 from .shared import Shared, instance
 from .tracebacks import CannotBeRemote, WrongArguments
@@ -84,6 +84,20 @@ class RemoteClass(type):
 class RemoteABC(RemoteClass, abc.ABCMeta):
     """The type of remote classes whose original's type is ABCMeta."""
 
+    def __subclasscheck__(cls, other: type) -> bool:
+        # ABCMeta asks the subclasses of the original too, and this is one of them.
+        asked: set[type] = vars(_asking).setdefault("asked", set())
+        if cls in asked:
+            return False
+        asked.add(cls)
+        try:
+            return issubclass(other, cls.__avlab__.original)
+        finally:
+            asked.discard(cls)
+
+
+_asking = threading.local()
+
 
 def remote_class(original: type, home: Home) -> Any:
     """The remote class of ``original``, or ``original`` itself if it is a value type without methods of its own.
@@ -139,7 +153,7 @@ def _forwarded(name: str, value: Any, kind: Kind) -> Any:
     if isinstance(value, classmethod | staticmethod):
         return Shared(name, value)
     if hasattr(value, "__get__"):
-        method = callable(value) or isinstance(value, functools.partialmethod)
+        method = callable(value) or isinstance(value, WRAPPED)
         return forwarder(name, value, handle_of) if method else attribute(name, value, handle_of)
     return Shared(name, value) if callable(value) else None
 

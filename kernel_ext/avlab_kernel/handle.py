@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 from avlab.core.clock import monotonic
@@ -109,12 +109,19 @@ class Handle:
             args, kwargs = self._sent(args, kwargs, owner)
             return self._received(session.call(method, *args, **kwargs), owner)
 
-    def iterate(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
-        """Iterate what a method over there yields, one value at a time."""
+    def iterate(
+        self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Generator[Any, None, Any]:
+        """Iterate what a method over there yields, one value at a time; returns what a generator returns."""
         session = self.session()
         with self._noticing():
             args, kwargs = self._sent(args, kwargs, owner)
-            for value in session.iterate(method, *args, **kwargs):
+            values = session.iterate(method, *args, **kwargs)
+            while True:
+                try:
+                    value = next(values)
+                except StopIteration as end:
+                    return self._received(end.value, owner)
                 yield self._received(value, owner)
 
     async def acall(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

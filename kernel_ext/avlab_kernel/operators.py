@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
+import copy
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
-from avlab.core.errors import RemoteError
+from avlab.core.errors import RemoteError, nearest_builtin
+from avlab.remote.arguments import pickle_argument
 
 from .handle import Handle, stops_iteration
+from .tracebacks import CannotBeRemote
 
 Find = Callable[[Any, str], Handle]
 """The handle of the instance (or class) that a forwarder was called on; raises TypeError for anything else."""
@@ -20,14 +25,38 @@ BINARY = {f"__{side}{name}__" for name in (*_REFLECTED, *_BITWISE) for side in (
     f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge")
 }
 
+WRAPPED = (functools.partialmethod, functools.singledispatchmethod)
+"""Methods that are no functions themselves."""
+_ONE_WAY = "it only gives: a class with methods can be told things between two results"
+
+
+def _code_of(function: Any) -> Any:
+    return getattr(function, "__code__", None)
+
+
+@contextlib.contextmanager
+def _managed() -> Iterator[None]:
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _amanaged() -> AsyncIterator[None]:
+    yield
+
+
+_MANAGERS = {_code_of(_managed), _code_of(_amanaged)}
+"""The code of every function that contextlib's decorators make."""
+
 
 def forwarder(name: str, original: Any, find: Find) -> Any:
     """A function that calls ``name`` over there. Coroutine and generator functions stay what they are."""
-    function = original.func if isinstance(original, functools.partialmethod) else inspect.unwrap(original)
+    function = original.func if isinstance(original, WRAPPED) else inspect.unwrap(original)
     if name in BINARY:
         made = _operator(name, find)
     elif name in _SPECIAL:
         made = _SPECIAL[name](find)
+    elif _code_of(original) in _MANAGERS:
+        made = _manager(name)
     elif inspect.isasyncgenfunction(function):
         made = _async_generator(name, find)
     elif inspect.iscoroutinefunction(function):
@@ -56,6 +85,7 @@ def attribute(name: str, original: Any, find: Find) -> property:
         __tracebackhide__ = True
         find(self, name).call(self, "__delattr__", (name,), {})
 
+    vars(fget)["__isabstractmethod__"] = getattr(original, "__isabstractmethod__", False)
     return property(fget, fset, fdel, getattr(original, "__doc__", None))
 
 
@@ -68,9 +98,20 @@ def _function(name: str, find: Find) -> Any:
 
 
 def _generator(name: str, find: Find) -> Any:
-    def iterate(self: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def iterate(self: Any, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         __tracebackhide__ = True
-        yield from find(self, name).iterate(self, name, args, kwargs)
+        with contextlib.closing(find(self, name).iterate(self, name, args, kwargs)) as values:
+            while True:
+                try:
+                    value = next(values)
+                except StopIteration as end:
+                    return end.value
+                try:
+                    sent = yield value
+                except Exception as error:
+                    raise CannotBeRemote(f"{name}: nothing can be thrown into a remote generator; {_ONE_WAY}") from error
+                if sent is not None:
+                    raise CannotBeRemote(f"{name}: nothing can be sent into a remote generator; {_ONE_WAY}")
 
     return iterate
 
@@ -87,9 +128,20 @@ def _async_generator(name: str, find: Find) -> Any:
     async def aiterate(self: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         __tracebackhide__ = True
         async for value in find(self, name).aiterate(self, name, args, kwargs):
-            yield value
+            if (yield value) is not None:
+                raise CannotBeRemote(f"{name}: nothing can be sent into a remote generator; {_ONE_WAY}")
 
     return aiterate
+
+
+def _manager(name: str) -> Any:
+    def enter(self: Any, /, *_: Any, **__: Any) -> Any:
+        raise CannotBeRemote(
+            f"{name} makes a context manager, which would be entered here: use it inside of the %%remote cell, or give a class "
+            "__enter__ and __exit__"
+        )
+
+    return enter
 
 
 def _operator(name: str, find: Find) -> Any:
@@ -136,4 +188,59 @@ def _iter(find: Find) -> Any:
     return iterate
 
 
-_SPECIAL: dict[str, Callable[[Find], Any]] = {"__next__": _next, "__anext__": _anext, "__iter__": _iter}
+def _reversed(find: Find) -> Any:
+    def iterate(self: Any) -> Any:
+        __tracebackhide__ = True
+        return find(self, "__reversed__").iterate(self, "__reversed__", (), {})
+
+    return iterate
+
+
+def _await(find: Find) -> Any:
+    def wait(self: Any) -> Any:
+        __tracebackhide__ = True
+        return find(self, "__await__").acall(self, "__await__", (), {}).__await__()
+
+    return wait
+
+
+def _leaving(kind: Any, error: Any, tb: object) -> tuple[Any, Any, None]:
+    """What an exit is told: the error without its traceback, which cannot travel; for one that cannot either, the builtin that it is."""
+    if isinstance(error, BaseException):
+        try:
+            copy.copy(error)  # as it will be made over there
+            pickle_argument(error)
+        except Exception:  # noqa: BLE001  of whatever kind: it has a say in how it is copied
+            kind = getattr(builtins, nearest_builtin(type(error)))
+            try:
+                error = kind(str(error))
+            except Exception:  # noqa: BLE001  it wants more than a message
+                kind, error = Exception, Exception(f"{type(error).__name__}, which cannot travel")
+    return kind, error, None
+
+
+def _exit(find: Find) -> Any:
+    def leave(self: Any, *error: Any) -> Any:
+        __tracebackhide__ = True
+        return find(self, "__exit__").call(self, "__exit__", _leaving(*error), {})
+
+    return leave
+
+
+def _aexit(find: Find) -> Any:
+    async def leave(self: Any, *error: Any) -> Any:
+        __tracebackhide__ = True
+        return await find(self, "__aexit__").acall(self, "__aexit__", _leaving(*error), {})
+
+    return leave
+
+
+_SPECIAL: dict[str, Callable[[Find], Any]] = {
+    "__next__": _next,
+    "__anext__": _anext,
+    "__iter__": _iter,
+    "__reversed__": _reversed,
+    "__await__": _await,
+    "__exit__": _exit,
+    "__aexit__": _aexit,
+}

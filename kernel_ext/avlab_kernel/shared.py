@@ -30,6 +30,7 @@ class Shared:
         self._class = forwarder(PREFIX + name, self._function, _shared_handle)
         self._class.__name__ = name
         self.__doc__ = getattr(original, "__doc__", None)
+        self.__isabstractmethod__ = getattr(original, "__isabstractmethod__", False)
 
     def __get__(self, value: Any, owner: Any) -> Any:
         if value is not None:

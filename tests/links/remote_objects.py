@@ -116,6 +116,13 @@ class Callee:
             self.count = number + 1
             yield number
 
+    def sums_up(self, numbers: list[int]):
+        total = 0
+        for number in numbers:
+            total += number
+            yield total
+        return {"sum": total}
+
     def endless(self):
         number = 0
         while True:

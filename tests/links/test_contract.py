@@ -175,7 +175,7 @@ def test_the_remote_traceback_shows_the_users_lines_and_none_of_ours(open_sessio
 
 def test_what_cannot_be_called_says_so(open_session) -> None:
     session = open_session(Callee())
-    with pytest.raises(avlab.CodecError, match=r"numbers makes a generator: session\.iterate"):
+    with pytest.raises(avlab.CodecError, match=r"numbers returns a generator.* session\.iterate"):
         session.call("numbers", 3)
     with pytest.raises(avlab.CodecError, match="a result cannot leave: a value of type"):
         session.call("custom")
@@ -253,6 +253,11 @@ def test_iterating_a_method(open_session) -> None:
         next(results)
     with pytest.raises(TypeError, match="not iterable"):
         list(session.iterate("increase"))
+    results = session.iterate("sums_up", [1, 2])
+    assert [next(results), next(results)] == [1, 3]
+    with pytest.raises(StopIteration) as end:
+        next(results)
+    assert end.value.value == {"sum": 3}
 
 
 def test_an_endless_iteration_is_left_and_the_session_goes_on(open_session) -> None:

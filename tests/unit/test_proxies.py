@@ -9,7 +9,7 @@ import pickle
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,202 @@ def test_async_and_generator_methods_keep_their_shapes(counter: Any) -> None:
         return await c.later(), [value async for value in c.aeach(2)]
 
     assert asyncio.run(use()) == (4, [0, 1])
+
+
+def test_an_error_inside_of_a_with_reaches_the_exit_over_there(define: Define) -> None:
+    guard = define(
+        """
+        class Guard:
+            seen = ()
+            def __enter__(self): return self
+            def __exit__(self, kind, error, tb): self.seen = kind.__name__, str(error), tb; return self.seen[0] != "KeyError"
+            def fail(self): raise LookupError("over there")
+            async def __aenter__(self): return self
+            async def __aexit__(self, *error): return self.__exit__(*error)
+        """
+    )
+
+    class Odd(ValueError):
+        def __init__(self, *, code: int) -> None:
+            super().__init__(f"code {code}")
+
+    class Locked(Odd):
+        def __init__(self, *, code: int) -> None:
+            super().__init__(code=code)
+            self.lock = threading.Lock()
+
+    g = guard()
+    with g:
+        g.fail()
+    assert g.seen == ("LookupError", "over there", None)
+    with g:
+        b"\xff".decode()
+    assert g.seen[0] == "UnicodeDecodeError"
+    for kind in (Odd, Locked):
+        with g:
+            raise kind(code=3)
+        assert g.seen == ("ValueError", "code 3", None)
+    with pytest.raises(KeyError, match="mine"), g:
+        raise KeyError("mine")
+
+    async def use() -> None:
+        async with g:
+            raise ZeroDivisionError("inside")
+
+    asyncio.run(use())
+    assert g.seen[:2] == ("ZeroDivisionError", "inside")
+
+
+def test_a_generator_returns_its_value_and_is_told_nothing(define: Define) -> None:
+    talk = define(
+        """
+        class Talk:
+            closed = False
+            def some(self):
+                yield 1
+                return "end"
+            def echo(self):
+                try:
+                    x = None
+                    while True: x = yield x
+                finally: self.closed = True
+            async def aecho(self):
+                while True: yield 1
+        """
+    )()
+
+    def delegate() -> Iterator[Any]:
+        yield (yield from talk.some())
+
+    assert list(delegate()) == [1, "end"]
+    for use in (lambda g: g.send(1), lambda g: g.throw(ValueError("in"))):
+        echo = talk.echo()
+        next(echo)
+        with pytest.raises(CannotBeRemote, match="echo: nothing can be"):
+            use(echo)
+        assert talk.closed
+    echo = talk.echo()
+    assert (next(echo), echo.send(None)) == (None, None)
+    echo.close()
+
+    async def asend() -> None:
+        values = talk.aecho()
+        await anext(values)
+        await values.asend(2)
+
+    with pytest.raises(CannotBeRemote, match="aecho: nothing can be sent"):
+        asyncio.run(asend())
+
+
+def test_an_object_is_awaited_and_reversed_over_there(define: Define) -> None:
+    cls = define(
+        """
+        import asyncio
+        class Soon:
+            def __await__(self):
+                yield from asyncio.sleep(0).__await__()
+                return 7
+            def __reversed__(self): return iter([2, 1])
+        """
+    )
+
+    async def use() -> Any:
+        return await cls()
+
+    assert asyncio.run(use()) == 7
+    assert list(reversed(cls())) == [2, 1]
+
+
+def test_what_contextlib_makes_is_not_entered_here(define: Define) -> None:
+    held = define("import contextlib\n@contextlib.contextmanager\ndef held(): yield 1")
+    with pytest.raises(CannotBeRemote, match="__enter__ and __exit__"):
+        held()
+    cls = define(
+        """
+        import contextlib
+        class Holder:
+            @contextlib.contextmanager
+            def held(self): yield 1
+            @contextlib.asynccontextmanager
+            async def aheld(self): yield 1
+            def use(self):
+                with self.held() as value: return value
+        """
+    )
+    assert cls().use() == 1
+    for method in ("held", "aheld"):
+        with pytest.raises(CannotBeRemote, match=f"{method} makes a context manager"):
+            getattr(cls(), method)()
+
+
+def test_collections_and_checks_of_abstract_classes(define: Define) -> None:
+    table = define(
+        """
+        import collections.abc
+        class Table(collections.abc.MutableMapping):
+            def __init__(self): self.d = {}
+            def __getitem__(self, k): return self.d[k]
+            def __setitem__(self, k, v): self.d[k] = v
+            def __delitem__(self, k): del self.d[k]
+            def __iter__(self): return iter(self.d)
+            def __len__(self): return len(self.d)
+        """
+    )
+    t = table()
+    t["a"] = 1
+    t.update(b=2)
+    assert (dict(t), {**t}, list(t.values()), list(t.items())) == (
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2}, [1, 2], [("a", 1), ("b", 2)])
+    )
+    # The kernel's own checks ask all subclasses of an abstract class, remote ones too.
+    assert (isinstance(3, Mapping), isinstance(3, table), issubclass(dict, table), isinstance(t, Mapping)) == (
+        (False, False, False, True)
+    )
+    hooked = define(
+        """
+        import abc
+        class Hooked(abc.ABC):
+            @classmethod
+            def __subclasshook__(cls, other): return hasattr(other, "quack") or NotImplemented
+        """
+    )
+    assert isinstance(type("Duck", (), {"quack": 1})(), hooked)
+    assert not isinstance(3, hooked)
+
+
+def test_abstract_properties_and_class_methods(define: Define) -> None:
+    for text in ("@property", "@classmethod"):
+        cls = define(f"import abc\nclass A(abc.ABC):\n    {text}\n    @abc.abstractmethod\n    def part(self): ...")
+        with pytest.raises(TypeError, match="abstract: part"):
+            cls()
+
+
+def test_single_dispatch(define: Define) -> None:
+    deep = define(
+        """
+        import functools
+        @functools.singledispatch
+        def deep(x): "Doc."; return "other"
+        @deep.register(list)
+        def _(x): return [deep(each) for each in x]
+        @deep.register
+        def _(x: int | float): return "number"
+        del _
+        deep = deep
+        """
+    )
+    assert (deep([1, "a", [2.0]]), deep.__doc__) == (["number", "other", ["number"]], "Doc.")
+    cls = define(
+        """
+        import functools
+        class Box:
+            @functools.singledispatchmethod
+            def name(self, x): return "other"
+            @name.register
+            def _(self, x: int): return "int"
+        """
+    )
+    assert (cls().name(1), cls().name("a")) == ("int", "other")
 
 
 def test_class_and_static_methods(counter: Any) -> None:

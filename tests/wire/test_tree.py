@@ -2,9 +2,16 @@
 
 import json
 import random
-import time
 import tracemalloc
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, Flag, IntEnum, StrEnum
+from fractions import Fraction
+from pathlib import Path, PureWindowsPath
+from time import process_time
+from uuid import UUID
 
 import pytest
 
@@ -14,7 +21,24 @@ from avlab.core.message import ItemMessage
 from avlab.core.tree import MAX_DEPTH, Values, class_name
 from avlab.core.wire import decode_batch, encode_batch
 
-TAGS = ["list", "tuple", "set", "frozenset", "dict", "complex", "self", "NotImplemented", "dataclass", "leaf"]
+TAGS = ["list", "tuple", "set", "frozenset", "dict", "complex", "self", "NotImplemented", "dataclass", "leaf", "made", "enum"]
+
+
+class Color(Enum):
+    RED = (1, 2)
+
+
+class Access(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Name(StrEnum):
+    ONE = "one"
 
 
 @dataclass
@@ -83,9 +107,88 @@ def test_not_implemented_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        Fraction(-1, 3),
+        Decimal("1.50"),
+        Decimal("NaN"),
+        datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=timezone(timedelta(hours=2))),
+        datetime.min,
+        date(2020, 2, 29),
+        time(23, 59, 1),
+        timedelta(days=-1, microseconds=7),
+        UUID(int=3),
+        Path("/a/b"),
+        PureWindowsPath("c:/d"),
+        range(1, 9, -2),
+        slice(None, 3, (1,)),
+        ...,
+        deque([1, "a", (2,)], maxlen=3),
+    ],
+    ids=repr,
+)
+def test_ordinary_values_of_the_standard_library_stay_what_they_are(value) -> None:
+    for wrapped in (value, [value], {"a": (value,)}):
+        back = over_the_wire(wrapped)
+        assert repr(back) == repr(wrapped)
+        assert type(back) is type(wrapped)
+
+
+def test_views_of_mappings_travel_as_lists() -> None:
+    given = OrderedDict(a=1, b=2)
+    assert over_the_wire([given.keys(), {1: 2}.values(), {1: 2}.items()]) == [["a", "b"], [2], [(1, 2)]]
+    assert over_the_wire({"a": 1}.keys()) == ["a"]
+
+
+def test_enumerations_that_the_session_knows_come_back_as_members() -> None:
+    far = Values(classes={class_name(cls): cls for cls in (Color, Access, Level, Name)})
+    for value in (Color.RED, Access.READ | Access.WRITE, Access(0), Level.HIGH, Name.ONE, [Color.RED, {"a": Level.HIGH}]):
+        back = over_the_wire(value, far)
+        assert back == value
+        assert type(back) is type(value)
+
+
+def test_enumerations_that_it_does_not_know_are_plain_or_refused() -> None:
+    back = over_the_wire([Level.HIGH, Name.ONE])
+    assert (back, list(map(type, back))) == ([3, "one"], [int, str])
+    with pytest.raises(CodecError, match="Color' is not known to this session"):
+        over_the_wire(Color.RED)
+
+
+@pytest.mark.parametrize(
     "given",
     [
         [],
+        ["made"],
+        ["made", "builtins.eval", "1"],
+        ["made", "datetime.datetime.now"],
+        ["made", ["list"], 1],
+        ["made", "fractions.Fraction", 1, 0],
+        ["made", "fractions.Fraction", "1/0"],
+        ["made", "fractions.Fraction", ["list"]],
+        ["made", "decimal.Decimal", "no number"],
+        ["made", "decimal.Decimal", ["list", 0, 1]],
+        ["made", "datetime.datetime", "yesterday"],
+        ["made", "datetime.datetime"],
+        ["made", "datetime.timedelta", 10**300],
+        ["made", "uuid.UUID", "x"],
+        ["made", "builtins.range", 1, 2, 0],
+        ["made", "builtins.range", 1.5],
+        ["made", "builtins.slice"],
+        ["made", "collections.deque", 5],
+        ["made", "collections.deque", ["list"], -1],
+        ["made", "pathlib.PosixPath", {}],
+        ["enum"],
+        ["enum", class_name(Color), "BLUE", None],
+        ["enum", class_name(Color), ["list"], None],
+        ["enum", class_name(Color), "__class__", None],
+        ["enum", class_name(Access), "READ", 8],
+        ["enum", class_name(Access), "READ", None],
+        ["enum", class_name(Access), "READ", {}],
+        ["enum", class_name(Pair), "left", None],
+        ["enum", "x:Y", "A", None],
+        ["enum", [], "A", 1],
+        ["dataclass", class_name(Color), {}],
         [[]],
         [None],
         [["list"]],
@@ -132,7 +235,7 @@ def test_not_implemented_stays_what_it_is() -> None:
     ids=json.dumps,
 )
 def test_hostile_trees_are_refused(given) -> None:
-    values = Values(classes={class_name(Pair): Pair})
+    values = Values(classes={class_name(cls): cls for cls in (Pair, Color, Access)})
     for node in (given, {"k": given}, ["tuple", given]):
         with pytest.raises(CodecError):
             values.decode("tree", json.dumps(node).encode(), [b"data"])
@@ -188,10 +291,10 @@ def test_one_buffer_named_many_times_fills_no_memory() -> None:
 
 
 def seconds_of(text: bytes, expected: str) -> float:
-    began = time.process_time()
+    began = process_time()
     with pytest.raises(CodecError, match=expected):
         Values().decode("tree", b"", [text])
-    return time.process_time() - began
+    return process_time() - began
 
 
 def test_a_text_that_never_ends_is_read_once(monkeypatch) -> None:
