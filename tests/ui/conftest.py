@@ -81,12 +81,15 @@ class Notebook:
         made = [nbformat.v4.new_code_cell(cell) for cell in cells]
         nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), self.server.root / name)
         self.page.goto(f"{self.server.url}/lab/tree/{name}?reset", timeout=PATIENCE)
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
         self.page.wait_for_function(READY, timeout=PATIENCE)
 
     def reload(self) -> None:
         self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         self.page.reload(timeout=PATIENCE)
-        self.page.wait_for_function(READY, timeout=PATIENCE)
+        self.wait_for_kernel()
 
     def start(self, index: int) -> None:
         self.page.evaluate(RUN, index)

@@ -351,3 +351,19 @@ def test_menus_keys_and_both_themes(page: Any, tmp_path: Path) -> None:
     sound.get_by_test_id("avlab-camera-stop").click()
     page.until(lambda: set(page.page.evaluate("window.all.map((track) => track.readyState)")) == {"ended"})
     assert not [line for line in page.console if line.startswith("pageerror")]
+
+
+def test_without_a_kernel_a_saved_camera_says_so_and_shows_nobody(page: Any, tmp_path: Path) -> None:
+    page.open("camera-kept.ipynb", ["import avlab\ncamera = avlab.Camera(audio=True)\ncamera"])
+    page.run(0)
+    page.page.get_by_test_id("avlab-camera-start").click()
+    state(page, "ready")
+    page.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    saved = page.server.root / "camera-kept.ipynb"
+    page.until(lambda: '"stands_for"' in saved.read_text())
+    assert "data:image" not in saved.read_text()
+    page.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.page.goto(page.page.url.split("?")[0])
+    kept = page.page.get_by_role("region", name="Capture of the camera").and_(page.page.get_by_test_id("avlab-kept"))
+    kept.get_by_text("Not running: run the cell again.").wait_for()
+    page.page.screenshot(path=tmp_path / "camera-kept.png")

@@ -296,42 +296,115 @@ def test_a_saved_notebook_shows_a_poster_and_a_text(notebook: Any, server: Any, 
     notebook.open("saved.ipynb", [LIVE])
     notebook.run(0)
     notebook.wait_for_path("direct")
-    notebook.execute("run.stop()")
-    notebook.until(lambda: "ended" in notebook.page.get_by_test_id("avlab-path").inner_text())
-    notebook.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-    saved = server.root / "saved.ipynb"
-    notebook.until(lambda: "Preview(1280×720)" in saved.read_text())
-    (output,) = nbformat.read(saved, 4).cells[0].outputs
+    saved = left(notebook)
+    (output,) = saved.cells[0].outputs
     assert output.data["text/plain"] == "Preview(1280×720)"
-    with av.open(io.BytesIO(base64.b64decode(output.data["image/jpeg"])), format="jpeg_pipe") as picture:
-        (frame,) = picture.decode(video=0)
-    assert (frame.width, frame.height) == (640, 360) and frame.to_ndarray(format="gray").std() > 10
-    shown, _ = nbconvert.HTMLExporter().from_filename(str(saved))
+    assert picture(base64.b64decode(output.data["image/jpeg"])) == (640, 360)
+    stands_in(notebook, tmp_path)
+    converted(notebook, "saved.ipynb", tmp_path)
+
+
+def test_where_states_are_saved_the_picture_is_in_converted_notebooks_too(keeping: Any, tmp_path: Path) -> None:
+    keeping.open("kept.ipynb", [LIVE])
+    keeping.run(0)
+    keeping.wait_for_path("direct")
+    left(keeping)
+    stands_in(keeping, tmp_path)
+    converted(keeping, "kept.ipynb", tmp_path)
+
+
+def test_what_is_kept_is_small_tells_nothing_secret_and_goes_with_its_output(notebook: Any, server: Any) -> None:
+    servers = "{'urls': 'turn:relay.example', 'username': 'walter', 'credential': 'sesame'}"
+    notebook.open("small.ipynb", [LIVE.replace("Preview()", f"Preview(ice_servers=[{servers}])"), "run", "1"])
+    notebook.run(0)
+    notebook.run(1)
+    notebook.until(lambda: notebook.page.locator("[data-testid=avlab-preview][data-frames]").count() == 2)
+    saved = left(notebook)
+    (model,) = states(saved).values()  # one for both outputs
+    assert 5_000 < len(model["state"]["poster"]) < 80_000 and len(json.dumps(model)) < 100_000
+    assert [name for name, _ in model["state"]["figures"]][:4] == ["picture", "rate", "delay", "drops"]
+    text = json.dumps({**saved, "cells": [cell.outputs for cell in saved.cells]})
+    assert not [secret for secret in ("walter", "sesame", "relay.example", "candidate:") if secret in text]
+    notebook.reload()
+    notebook.page.get_by_test_id("avlab-kept").nth(1).wait_for()
+    for index in (0, 1):  # the stand-in's own code forgets what no output shows any more
+        notebook.page.evaluate(
+            "(index) => { const { content } = window.jupyterapp.shell.currentWidget; content.activeCellIndex = index;"
+            " return window.jupyterapp.commands.execute('notebook:clear-cell-output'); }",
+            index,
+        )
+    notebook.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    notebook.until(lambda: "poster" not in (server.root / "small.ipynb").read_text())
+
+
+def test_a_new_view_takes_the_place_of_what_was_kept(notebook: Any, server: Any) -> None:
+    notebook.open("again.ipynb", [LIVE])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    (first,) = states(left(notebook))
+    notebook.reload()
+    notebook.page.get_by_test_id("avlab-kept").wait_for()
+    notebook.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.changeKernel({ name: 'python3' })")
+    notebook.wait_for_kernel()
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    moves(notebook)
+    notebook.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    saved = server.root / "again.ipynb"
+    notebook.until(lambda: first not in saved.read_text())
+    assert len(states(nbformat.read(saved, 4))) == 1
+    notebook.reload()  # a kernel that still runs: the live view, not its stand-in
+    notebook.wait_for_path("direct")
+    moves(notebook)
+    assert notebook.page.get_by_test_id("avlab-kept").count() == 0
+
+
+def left(notebook: Any) -> Any:
+    """Stop the run, save, end the kernel; the notebook as it was saved."""
+    page = notebook.page
+    notebook.execute("run.stop()")
+    notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").first.inner_text())
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    path = notebook.server.root / page.evaluate("window.jupyterapp.shell.currentWidget.context.path")
+    notebook.until(lambda: '"stands_for"' in path.read_text())
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    return nbformat.read(path, 4)
+
+
+def states(saved: Any) -> dict[str, Any]:
+    return dict(saved.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"])
+
+
+def picture(jpeg: bytes) -> tuple[int, int]:
+    """Its size; it is not of one colour."""
+    with av.open(io.BytesIO(jpeg), format="jpeg_pipe") as container:
+        (frame,) = container.decode(video=0)
+    assert frame.to_ndarray(format="gray").std() > 10
+    return frame.width, frame.height
+
+
+def stands_in(notebook: Any, tmp_path: Path) -> None:
+    """Opened again without a kernel, the notebook shows the last picture and figures, and says what to do."""
+    page = notebook.page
+    page.goto(page.url.split("?")[0], timeout=60_000)
+    kept = page.get_by_role("region", name="Live view").and_(page.get_by_test_id("avlab-kept"))
+    kept.get_by_text("Not running: run the cell again.").wait_for()
+    poster = kept.get_by_alt_text("The last picture")
+    assert poster.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
+    figures = kept.get_by_role("group", name="Last figures").inner_text()
+    assert "1280×720" in figures and "rate0 fps" not in figures.replace("\n", "")
+    assert "model not found" not in page.locator(".jp-Notebook").inner_text()
+    page.screenshot(path=tmp_path / "kept.png")
+    with notebook.dark():
+        page.screenshot(path=tmp_path / "kept-dark.png")
+
+
+def converted(notebook: Any, name: str, tmp_path: Path) -> None:
+    """nbconvert shows the picture, in a page that gets nothing from anywhere."""
+    shown, _ = nbconvert.HTMLExporter().from_filename(str(notebook.server.root / name))
     page = notebook.page.context.new_page()
     page.set_content(shown)
     image = page.locator(".jp-RenderedImage img")
     assert image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
-    page.screenshot(path=tmp_path / "saved.png")
+    page.screenshot(path=tmp_path / "converted.png")
     page.close()
-
-
-def test_where_states_are_saved_the_poster_is_there_when_the_kernel_is_gone(keeping: Any, tmp_path: Path) -> None:
-    notebook, page = keeping, keeping.page
-    notebook.open("kept.ipynb", [LIVE])
-    notebook.run(0)
-    notebook.wait_for_path("direct")
-    notebook.execute("run.stop()")
-    notebook.until(lambda: "ended" in page.get_by_test_id("avlab-path").inner_text())
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-    notebook.until(lambda: "data:image/jpeg" in (notebook.server.root / "kept.ipynb").read_text())
-    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-    notebook.reload()
-    notebook.until(lambda: "Nothing answers" in page.get_by_test_id("avlab-path").inner_text())
-    poster = page.get_by_alt_text("The last picture")
-    assert poster.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
-    assert page.get_by_test_id("avlab-stop").is_disabled()
-    page.screenshot(path=tmp_path / "kept.png")
-    with page.expect_download() as saved:
-        page.get_by_test_id("avlab-snapshot").click()
-    with av.open(saved.value.path()) as picture:
-        assert (picture.streams.video[0].width, picture.streams.video[0].height) == (640, 360)

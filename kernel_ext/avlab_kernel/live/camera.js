@@ -69,6 +69,7 @@ class View {
     this.ui.start.hidden = true;
     this.ui.bar.hidden = true;
     this.say("", "Connecting…");
+    this.forget = keep(model, () => ({ label: this.ui.root.getAttribute("aria-label") ?? "Capture", poster: "", figures: [] })); // no picture of a person
     this.send({ type: "hello" });
   }
 
@@ -348,6 +349,7 @@ class View {
   }
 
   close() {
+    this.forget();
     this.letGo();
     this.closed = true;
     if (!this.leaving) {

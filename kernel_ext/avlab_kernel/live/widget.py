@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,24 @@ _REPAIR = Path(signaling.__file__).parent / "page" / "repair.js"
 
 def module(*names: str) -> str:
     """The text of one ESM module made of files of this folder, and of what the page of `avlab signal` shares with them."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in (_REPAIR, *(_HERE / name for name in ("common.js", *names))))
+    return "\n".join(path.read_text(encoding="utf-8") for path in (_REPAIR, *(_HERE / name for name in ("common.js", "kept.js", *names))))
 
 
-VIEW = ("view_results.js", "view_hops.js", "view_messages.js", "view_direct.js", "view.js")
+VIEW = ("view_parts.js", "view_results.js", "view_hops.js", "view_messages.js", "view_direct.js", "view.js")
 """The parts of a live view."""
 
 
 class LiveView(anywidget.AnyWidget):
-    """Shows a live stream. ``poster``: a data URL of a picture, shown where nothing is live, as in a saved notebook."""
+    """Shows a live stream. ``poster``: a data URL of a picture, shown where nothing is live; ``name``: of the model, for kept.js."""
 
     _esm = module(*VIEW)
     _css = (_HERE / "view.css").read_text(encoding="utf-8")
     poster = traitlets.Unicode("").tag(sync=True)
+    name = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, receive: Receive) -> None:
-        super().__init__()
+        name = uuid.uuid4().hex
+        super().__init__(model_id=name, name=name)
         keep_reachable(self.comm)
         # The browser's messages may come on any thread; `receive` hands them to the media loop.
         self.on_msg(lambda _, message, buffers: receive(message, buffers) if isinstance(message, dict) else None)
