@@ -25,7 +25,7 @@ class Item:
     pts: presentation time in ticks of ``time_base`` (seconds per tick), or None for "no time"; 0 is a time.
     track: name of the stream that it belongs to; order is kept per track.
     seq: number within its track, from 0, given by the source and inherited by results.
-    stamps: one per hop passed, in order.
+    stamps: one per hop passed, in order: when the source gave it, and when each node did; five of a remote one.
     """
 
     value: Any
@@ -78,6 +78,13 @@ def inherit(result: Any, parent: Item) -> Item | None:
         elif isinstance(own, int) and isinstance(own_base, Rational) and own_base:
             pts, time_base = own, _fraction(own_base)
     return Item(result, pts, time_base, parent.track, parent.seq, parent.stamps)
+
+
+def stamped(item: Item, hop: str, ns: int) -> Item:
+    """The item with one more stamp, a new one, for others may hold the same; without its source's stamp it stays as it is."""
+    if not item.stamps:
+        return item
+    return Item(item.value, item.pts, item.time_base, item.track, item.seq, (*item.stamps, Stamp(hop, ns)))
 
 
 _ABSENT = object()

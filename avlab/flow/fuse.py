@@ -8,16 +8,16 @@ from typing import Any
 from avlab.core.clock import Clock
 from avlab.core.drive import Await, flushed
 from avlab.core.errors import blame
-from avlab.core.item import Item, inherit
+from avlab.core.item import Item, inherit, stamped
 from avlab.core.node import consumes, takes_item
 from avlab.flow.meter import Meter
 
 
 class _Step:
-    __slots__ = ("meter", "node", "previous", "process", "types", "whole")
+    __slots__ = ("meter", "name", "node", "previous", "process", "types", "whole")
 
-    def __init__(self, node: Any, meter: Meter) -> None:
-        self.node, self.meter = node, meter
+    def __init__(self, name: str, node: Any, meter: Meter) -> None:
+        self.name, self.node, self.meter = name, node, meter
         self.process = node.process
         self.types = consumes(node) or (object,)
         self.whole = takes_item(node)
@@ -27,8 +27,8 @@ class _Step:
 class Fused:
     """A FUNCTION-shaped node made of others of that shape. Each keeps its own routing by type, errors, flush and meter."""
 
-    def __init__(self, nodes: list[tuple[Any, Meter]], run: Await, clock: Clock) -> None:
-        self._steps = [_Step(node, meter) for node, meter in nodes]
+    def __init__(self, nodes: list[tuple[str, Any, Meter]], run: Await, clock: Clock) -> None:
+        self._steps = [_Step(*node) for node in nodes]
         self._run, self._clock = run, clock
 
     def process(self, item: Item) -> Item | None:
@@ -40,7 +40,7 @@ class Fused:
         for index, step in enumerate(self._steps):
             for held in flushed(step.node, step.previous, self._run):
                 step.meter.sent += 1
-                result = self._through(self._steps[index + 1 :], held)
+                result = self._through(self._steps[index + 1 :], stamped(held, step.name, self._clock()))
                 if result is not None:
                     yield result
 
@@ -50,6 +50,7 @@ class Fused:
             value, meter = item.value, step.meter
             if not isinstance(value, step.types):
                 meter.passed += 1
+                item = stamped(item, step.name, clock())
                 continue
             meter.received += 1
             step.previous = item
@@ -59,9 +60,10 @@ class Fused:
                 result = inherit(value, item)
             except Exception as error:  # noqa: BLE001  blame raises it
                 blame(step.node, item, error)
-            meter.observe(clock() - began)
+            now = clock()
+            meter.observe(now - began)
             if result is None:
                 return None
             meter.sent += 1
-            item = result
+            item = stamped(result, step.name, now)
         return item

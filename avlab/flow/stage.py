@@ -11,7 +11,7 @@ from avlab.core.channel import ChannelClosed, Receiver, Sender
 from avlab.core.clock import Clock
 from avlab.core.drive import Emit, accepts, drive, produced
 from avlab.core.errors import AvlabError, NodeError, blame
-from avlab.core.item import Item, Stamp
+from avlab.core.item import Item, Stamp, stamped
 from avlab.core.node import Shape, shape_of
 from avlab.core.portal import Scope
 from avlab.flow.fuse import Fused
@@ -87,6 +87,7 @@ class Stage:
     def __init__(self, steps: list[Step], receiver: Receiver[Item] | None, scope: Scope, clock: Clock) -> None:
         self.steps, self.receiver, self.scope = steps, receiver, scope
         self.outlet = Outlet()
+        self.waited = Meter()  # times from the node before to this stage
         self.ended = Meter()  # times from the source to the end, when this stage is the last
         self.arrived: dict[str, int] = {}
         self.watchers: tuple[Callable[[Item], None], ...] = ()
@@ -184,7 +185,7 @@ class Stage:
         try:
             for result in results:
                 arrivals.left(result)
-                self._emit(result, step.meter)
+                self._emit(result, step)
         except AvlabError:  # also Cut and ChannelClosed; a remote error names the item itself
             raise
         except Exception as error:  # noqa: BLE001  blame raises it
@@ -199,12 +200,12 @@ class Stage:
     def _driven(self, receiver: Receiver[Item]) -> None:
         node: Any
         if self.steps[0].shape is Shape.FUNCTION:
-            node = Fused([(step.node, step.meter) for step in self.steps], self.scope, self._clock)
+            node = Fused([(step.name, step.node, step.meter) for step in self.steps], self.scope, self._clock)
             drive(node, self._fused_items(receiver), self._hand_on, self.scope)
         else:
             step = self.steps[0]
             self._blocked = 0
-            drive(step.node, self._items(step, receiver), self._metered(step.meter), self.scope)
+            drive(step.node, self._items(step, receiver), self._metered(step), self.scope)
 
     def _hand_on(self, result: Item | None, last: bool) -> None:
         if result is not None:
@@ -224,22 +225,28 @@ class Stage:
                 yield item
                 meter.observe(clock() - began - self._blocked)
             else:
-                meter.passed += 1
-                self.outlet.send(item)
+                self.past(item, step)
             self._finished(item)
 
-    def _metered(self, meter: Meter) -> Emit:
+    def _metered(self, step: Step) -> Emit:
         def emit(result: Item | None, last: bool) -> None:
             if result is not None:
                 began = self._clock()
-                self._emit(result, meter)
+                self._emit(result, step)
                 self._blocked += self._clock() - began
 
         return emit
 
-    def _emit(self, result: Item, meter: Meter) -> None:
+    def _emit(self, result: Item, step: Step) -> None:
+        if not (result.stamps and result.stamps[-1].hop.startswith(f"{step.name}.")):  # else a remote node has stamped it
+            result = stamped(result, step.name, self._clock())
         self.outlet.send(result)
-        meter.sent += 1
+        step.meter.sent += 1
+
+    def past(self, item: Item, step: Step) -> None:
+        """Hand on an item that the node does not take."""
+        step.meter.passed += 1
+        self.outlet.send(stamped(item, step.name, self._clock()))
 
     def _received(self, receiver: Receiver[Item]) -> Iterator[Item]:
         """Items until the stream ends; raises Cut when it is cut. Applies changes of parameters between items."""
@@ -250,6 +257,8 @@ class Stage:
                 if self._cut:
                     raise Cut("the run was cancelled") from None
                 return
+            if item.stamps:
+                self.waited.observe(self._clock() - item.stamps[-1].ns)
             if self._changes:
                 self._apply()
             for watch in self.watchers:
@@ -298,8 +307,7 @@ class _Arrivals:
                         self._entered.pop(next(iter(self._entered)), None)
                     self._entered[item.track, item.seq] = stage._clock()
                     return item
-                meter.passed += 1
-                stage.outlet.send(item)
+                stage.past(item, self._step)
             except (Cut, ChannelClosed):
                 self.cut = True
                 raise StopIteration from None

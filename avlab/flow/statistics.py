@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avlab.core.channel import ChannelStatistics
-from avlab.flow.meter import quantile
+from avlab.flow.meter import Meter, quantile
 from avlab.flow.stage import Stage, Step
 
 
@@ -19,7 +19,8 @@ class Hop:
     received: items that entered it; passed: items of other types that flowed past; sent: results; dropped: items that the
     queue in front of its thread has dropped; busy: seconds in the node; p50, p95: milliseconds per item (of a remote node from
     entry to first result), None before the first; load: share of the elapsed time that it was busy (of a remote node: its user
-    code); parts: what a node reports of its inside, name → (p50, p95) in milliseconds; waiting and capacity: of that queue, None for nodes that share the
+    code); parts: name → (p50, p95) in milliseconds, ``waiting`` from the node before to this one's thread, and what a node
+    reports of its inside; waiting and capacity: of that queue, None for nodes that share the
     thread of the one before; bytes and tier: what the node itself reports, None and "" for local ones.
     """
 
@@ -140,12 +141,16 @@ def statistics_of(stages: list[Stage], seconds: float) -> Statistics:
     for stage in stages:
         queue = stage.receiver.statistics() if stage.receiver is not None else None
         for index, step in enumerate(stage.steps):
-            hops.append(_hop(step, queue if index == 0 else None, seconds))
+            hops.append(_hop(step, queue if index == 0 else None, stage.waited, seconds))
     return Statistics(tuple(hops), seconds, items, (quantile(buckets, 0.5), quantile(buckets, 0.95)))
 
 
-def _hop(step: Step, queue: ChannelStatistics | None, seconds: float) -> Hop:
+def _hop(step: Step, queue: ChannelStatistics | None, waited: Meter, seconds: float) -> Hop:
     meter, own = step.meter, _reported(step.node)
+    parts = {name: (part.p50, part.p95) for name, part in (own.get("hops") or {}).items()}
+    waiting = waited.quantile(0.5), waited.quantile(0.95)
+    if queue is not None and None not in waiting:
+        parts = {"waiting": waiting, **parts}
     busy = meter.busy / 1e9 if own.get("busy") is None else float(own["busy"])
     return Hop(
         node=step.name,
@@ -157,7 +162,7 @@ def _hop(step: Step, queue: ChannelStatistics | None, seconds: float) -> Hop:
         p50=meter.quantile(0.5),
         p95=meter.quantile(0.95),
         load=min(1.0, busy / seconds) if seconds else 0.0,
-        parts={name: (part.p50, part.p95) for name, part in (own.get("hops") or {}).items()},
+        parts=parts,
         waiting=queue.waiting if queue else None,
         capacity=queue.capacity if queue else None,
         bytes=own.get("bytes"),

@@ -72,12 +72,13 @@ class Host:
         self._clock, self._own, self._settle, self._hint = clock, own, settle, hint
         self._session = request.session
         self._bank = HostBank(window=request.window, inputs=INPUTS)
-        self._waiting: deque[tuple[ItemMessage, int]] = deque()
+        self._waiting: deque[tuple[ItemMessage, tuple[int, ...]]] = deque()
         self._cancelled: set[int] = set()
         self._interrupted: set[int] = set()
         self._looked = 0
         self._item: Item | None = None
-        self._received = self._started = 0
+        self._received: tuple[int, ...] = ()
+        self._started = 0
         self._in_user_code = False
         self._returned: Any = None  # by the generator that was iterated last
         self._runner: asyncio.Runner | None = None
@@ -228,7 +229,7 @@ class Host:
         current = self._bank.finished + 1
         if not last and current in self._cancelled:
             raise _Skip
-        message.stamps = (self._received, self._started, self._clock())
+        message.stamps = (*self._received, self._started, self._clock())
         self._bank.output(message, last)
         try:
             self._tell(message)
@@ -273,16 +274,19 @@ class Host:
     def _receive(self) -> None:
         """Wait for a message and take it."""
         try:
-            self._take(self._link.recv())
+            if (message := self._link.look()) is not None:
+                self._take(message)
+            else:
+                self._take(self._link.recv(), waited=True)
         except LinkClosed:
             raise _Over from None
         except (LinkError, CodecError) as error:
             raise _Over from error
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, waited: bool = False) -> None:
         if isinstance(message, ItemMessage):
-            if self._bank.accept(message):
-                self._waiting.append((message, self._clock()))
+            if self._bank.accept(message):  # what was there already came at a time that nobody knows
+                self._waiting.append((message, (self._clock(),) if waited else ()))
         elif isinstance(message, Credit):
             self._bank.acknowledge(message.acked)
         elif isinstance(message, Signal):

@@ -45,15 +45,17 @@ class SessionStatistics:
 class Meter:
     """Counts what passes a session.
 
-    The worker's clock is estimated as by NTP (RFC 5905, section 8): the trip with the shortest transfer among the recent ones
-    has the least error, half its transfer at most.
+    Nothing arrives before it has left: each way bounds how far the worker's clock is ahead, and the estimate lies in the middle of
+    the narrowest bounds of recent trips (K. Marzullo, 1984), so it errs by half the shortest transfer at most. A busy worker does not
+    read, and cannot say when an input came: such an input is taken to have been on its way for that half.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sent_at: dict[int, int] = {}
         self._trips: deque[tuple[int, int, int]] = deque(maxlen=RECENT)
-        self._transfers: deque[tuple[int, int]] = deque(maxlen=_CLOCK_TRIPS)  # transfer, offset
+        self._there: deque[int] = deque(maxlen=_CLOCK_TRIPS)  # nanoseconds on the way, by two clocks
+        self._back: deque[int] = deque(maxlen=_CLOCK_TRIPS)
         self.dropped = 0
         self.inputs = self.outputs = self.bytes_sent = self.bytes_received = self.busy = self.offset = 0
 
@@ -81,16 +83,19 @@ class Meter:
         sent = self._sent_at.get(message.input, 0)
         if message.last:
             self._sent_at.pop(message.input, None)
-        if len(message.stamps) != 3:
+        if len(message.stamps) not in (2, 3):
             return
         arrived = self._clock()
-        received, started, finished = message.stamps
+        *known, started, finished = message.stamps
+        self._back.append(arrived - finished)
+        if known:
+            self._there.append(known[0] - sent)
+        there, back = min(self._there, default=started - sent), min(self._back)
+        self.offset = (there - back) // 2
+        received = known[0] if known else min(sent + there, started)
         if message.last:
-            transfer = arrived - sent - finished + received
-            self._trips.append((transfer, started - received, finished - started))
-            self._transfers.append((transfer, (received - sent + finished - arrived) // 2))
+            self._trips.append((arrived - sent - finished + received, started - received, finished - started))
             self.busy += finished - started
-            self.offset = min(self._transfers)[1]
         message.stamps = (sent, *(stamp - self.offset for stamp in (received, started, finished)), arrived)
 
     def hops(self) -> dict[str, Hop]:

@@ -45,6 +45,26 @@ def test_stamps_of_a_worker_are_told_on_the_clock_here(ahead: int) -> None:
     assert set(network.meter.hops()) == {"transfer", "queue", "process"}
 
 
+def test_a_busy_worker_that_cannot_say_when_an_input_came_makes_no_transfer_of_its_work() -> None:
+    network = Network(ahead=10**9)
+    for number in range(1, 9):
+        network.trip(number)
+    offset, times = network.meter.offset, []
+    for number in range(9, 99):
+        message = ItemMessage(input=number, codec="json")
+        network.meter.sent(message)
+        started = network.now + 20_000_000  # the worker has other work for so long
+        network.now = started + 50_000 + 100_000
+        output = ItemMessage(input=number, k=1, last=True, codec="json")
+        output.stamps = (started + network.ahead, started + 50_000 + network.ahead)
+        network.meter.received(output)
+        times.append(output.stamps)
+    assert abs(network.meter.offset - offset) < 100_000
+    assert all(list(each) == sorted(each) for each in times)
+    hops = network.meter.hops()
+    assert hops["queue"].p50 > 17 and hops["transfer"].p50 < 3
+
+
 class Slow(avlab.Node):
     def process(self, value: int) -> int:
         end = time.monotonic() + 0.004
@@ -74,7 +94,7 @@ def test_statistics_name_the_node_that_sets_the_pace(nodes: list[Any]) -> None:
 def test_a_remote_node_shows_its_parts_and_stamps_its_items() -> None:
     pipeline = avlab.Pipeline([Numbers(), Quick().on("inproc:"), avlab.Collect()])
     result = pipeline.run(progress=False)
-    assert set(result.statistics["Quick"].parts) == {"transfer", "queue", "process"}
+    assert set(result.statistics["Quick"].parts) == {"waiting", "transfer", "queue", "process"}
     assert "· process" in str(result)
     for item in result["Collect"].items:
         hops, times = zip(*item.stamps, strict=True)
