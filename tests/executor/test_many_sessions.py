@@ -108,6 +108,7 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
+@pytest.mark.alone
 def test_embedded(alone):
     process = psutil.Process()
     with avlab.connect() as executor:
@@ -118,6 +119,7 @@ def test_embedded(alone):
     assert sum(ways.values()) == SESSIONS and len(ways) == 6
 
 
+@pytest.mark.alone
 def test_a_server(alone):
     with served() as (url, server), avlab.connect(url, grace=0) as executor:
         processes = psutil.Process(server.pid), psutil.Process()

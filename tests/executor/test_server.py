@@ -543,6 +543,7 @@ def scratch() -> int:
     return sum(1 for path in Path("/tmp").glob("avlab-*/*"))
 
 
+@pytest.mark.alone
 def test_fifty_sessions_leave_nothing_behind(local, remote) -> None:
     for executor in (local, remote):
 

@@ -499,9 +499,10 @@ def test_an_error_of_the_input_comes_after_the_results_before_it(open_session) -
 # Sizes.
 
 
-def test_full_hd_frames_pass(open_session) -> None:
+def test_full_hd_frames_pass(open_session, executor) -> None:
     session = open_session(far.Counting())
-    frames = [np.full((1080, 1920, 3), number, np.uint8) for number in range(12)]
+    slow = executor.url.startswith("datachannel")  # 7 MB/s
+    frames = [np.full((1080, 1920, 3), number, np.uint8) for number in range(3 if slow else 12)]
     for sent, received in zip(frames, session.stream(frames), strict=True):
         assert received.shape == (1080, 1920, 3)
         assert np.array_equal(sent, received)

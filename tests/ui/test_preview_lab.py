@@ -30,6 +30,7 @@ def moves(notebook: Any) -> None:
     notebook.until(lambda: notebook.number() > first + 30)
 
 
+@pytest.mark.alone
 def test_it_moves_directly_and_a_sleeping_or_busy_cell_does_not_freeze_it(notebook: Any, tmp_path: Path) -> None:
     notebook.open("direct.ipynb", [LIVE, SLEEP, BUSY])
     (output,) = notebook.run(0)
@@ -53,6 +54,7 @@ def test_it_moves_directly_and_a_sleeping_or_busy_cell_does_not_freeze_it(notebo
     assert not [line for line in notebook.console if line.startswith("pageerror")]
 
 
+@pytest.mark.alone
 def test_in_a_process_of_its_own_a_busy_cell_takes_nothing_from_it(notebook: Any) -> None:
     notebook.open("process.ipynb", [PROCESS, BUSY])
     (output,) = notebook.run(0)
@@ -105,6 +107,7 @@ def test_a_lost_direct_path_falls_back_to_messages(notebook: Any) -> None:
     moves(notebook)
 
 
+@pytest.mark.alone
 def test_a_reload_of_the_page_resumes_within_two_seconds(notebook: Any) -> None:
     notebook.open("reload.ipynb", [LIVE])
     notebook.run(0)
