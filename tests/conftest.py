@@ -1,5 +1,4 @@
-"""For every test: a test module that leaves a process, thread or file descriptor behind fails. And how ``make test`` shares the tests
-out to two processes."""
+"""For every test: a test module that leaves a process, thread or file descriptor behind fails. And how two processes share the tests."""
 
 import fcntl
 import gc
@@ -14,7 +13,6 @@ from typing import IO
 import psutil
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("avlab", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
@@ -23,8 +21,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "avlab")
 GRACE = 5.0  # seconds in which what a test has closed may still be ending
 # Descriptors that libraries keep for the life of the process (grpc's and zmq's pollers, random numbers).
 KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev/null")
-
-
 BROWSERS = ("rtc", "ui")
 LOCKS = pytest.StashKey[tuple[IO[str], IO[str]]]()
 
@@ -35,14 +31,15 @@ def folder(nodeid: str) -> str:
     return "browsers" if name in BROWSERS else name
 
 
-class Folders(LoadScopeScheduling):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Gives a process the next folder when it is through with its last."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    def _split_scope(self, nodeid: str) -> str:
-        return folder(nodeid)
+    class Folders(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return folder(nodeid)
 
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Folders:
     return Folders(config, log)
 
 
@@ -63,7 +60,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test that is marked ``alone`` waits until no other process runs one, and the others wait for it."""
+    """A test that is marked ``alone`` waits until no other process tests, and the others wait for it."""
     turn, running = item.config.stash[LOCKS]
     fcntl.flock(turn, fcntl.LOCK_EX)  # who waits to be alone is next
     fcntl.flock(running, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
