@@ -87,6 +87,36 @@ def test_an_empty_opus_packet_lasts_as_long_as_those_before():
     assert duration(PCMU, b"x" * 160) == 160
 
 
+@pytest.mark.parametrize(
+    ("codec", "payload"), [(OPUS, b"\x03\x00"), (OPUS, b"\x1b\x3f"), (PCMU, b"")], ids=["none", "too much", "pcmu"]
+)
+def test_a_packet_that_lasts_no_time_or_longer_than_any_can_is_refused(codec, payload):
+    with pytest.raises(ValueError, match=r"up to 5760|without sound"):
+        duration(codec, payload)
+
+
+def picture(width: int, height: int) -> bytes:
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 30)
+    encoder.options = {"tune": "zerolatency", "preset": "ultrafast"}
+    return b"".join(map(bytes, encoder.encode(av.VideoFrame(width, height, "yuv420p"))))
+
+
+def test_a_picture_that_claims_to_be_larger_than_any_screen_gets_no_memory(monkeypatch):
+    monkeypatch.setattr("avlab.media.rtc.decoding.MOST_PIXELS", 64 * 48)
+    h264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90000, payloadType=97)
+    failed, came = threading.Event(), threading.Event()
+    decoding = Decoding("test", 90000, lambda frame, _: came.set(), failed.set)
+    try:
+        decoding.put(Encoded(0, picture(80, 64), 0.0, codec=h264))
+        assert failed.wait(5)
+        assert not came.is_set()
+        decoding.put(Encoded(3000, picture(64, 48), 0.0, codec=h264))
+        assert came.wait(5)
+    finally:
+        decoding.close()
+
+
 @given(hertz=st.floats(70, 400), cut=st.integers(400, 2000))
 def test_repetition_goes_on_without_a_click(hertz, cut):
     rate = 8000

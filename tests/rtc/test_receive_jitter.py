@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from simulated_network import SOUND, Fault, simulate
 
 from avlab.media.rtc.delay import EARLY, LATE, Delay, in_step
-from avlab.media.rtc.jitter import CONCEALED, AudioBuffer, Packet
+from avlab.media.rtc.jitter import CONCEALED, MOST, AudioBuffer, Packet
 from avlab.media.rtc.pictures import RETRIES, VideoBuffer
 
 STEP = 960
@@ -225,3 +225,56 @@ def test_ten_minutes_of_clocks_that_differ_cost_nothing(ppm):
     assert heard.line.drift.ppm == pytest.approx(ppm, abs=20)
     steps = quantiles(skew(heard, seen), n=40)
     assert steps[0] >= -LATE and steps[-1] <= EARLY
+
+
+def test_packets_of_sound_that_overlap_are_not_played_twice():
+    buffer = AudioBuffer(SOUND)
+    for number in range(5):  # one time, five numbers: a broken sender, or a hostile one
+        buffer.add(Packet(0, number, 0, 0, b".", 0.0, STEP))
+    buffer.add(Packet(0, 5, STEP + 10, STEP + 10, b".", 0.0, STEP))
+    ticks = [frame.ticks for frame in buffer.pop(0.09)]
+    assert ticks == [0, STEP + 10]
+    assert (buffer.counts.played, buffer.counts.late) == (2, 4)
+
+
+def test_packets_of_one_moment_do_not_pile_up():
+    buffer = AudioBuffer(SOUND)
+    for number in range(10_000):
+        buffer.add(Packet(0, number, SOUND, SOUND, b".", 0.0, STEP))
+    assert len(buffer._waiting) <= MOST
+    assert buffer.counts.late >= 10_000 - MOST
+
+
+def looked_at(packets: list[Packet]) -> int:
+    """How many packets a buffer looks at to find out that there is no whole picture."""
+
+    class Counting(dict[int, Packet]):
+        count = 0
+
+        def get(self, key: int, default: object = None) -> object:
+            self.count += 1
+            return dict.get(self, key, default)
+
+    buffer = VideoBuffer(90_000)
+    buffer._packets = counting = Counting()
+    for packet in packets:
+        buffer.add(packet)
+    counting.count = 0
+    assert buffer.pop(1.0) == []
+    return counting.count
+
+
+def test_a_picture_that_begins_again_and_again_is_looked_through_once():
+    endless = [part(number, 0, 0.0, marker=False, key=True) for number in range(1000)]
+    assert looked_at(endless) <= 5000
+
+
+def test_holes_that_a_sender_makes_up_are_not_kept():
+    buffer = VideoBuffer(90_000)
+    buffer.add(part(0, 0, 0.0, marker=True, key=True))
+    asked = 0
+    for number in range(1, 40):
+        buffer.add(part(number * 500, 0, 0.0, marker=False, key=False))
+        asked += len(buffer.missing(0.1))
+    assert len(buffer._missing) <= 512
+    assert asked <= 40 * 512

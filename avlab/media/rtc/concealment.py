@@ -8,6 +8,7 @@ import numpy as np
 
 RATE = 48000  # of Opus timestamps, whatever the sound's own rate
 _SILK, _HYBRID, _CELT = (480, 960, 1920, 2880), (480, 960), (120, 240, 480, 960)
+_LONGEST = 5760
 
 
 def opus_frame(packet: bytes) -> int:
@@ -21,11 +22,15 @@ def opus_frame(packet: bytes) -> int:
 
 
 def opus_duration(packet: bytes) -> int:
-    """Samples at 48 kHz that an Opus packet holds. Raises ValueError for an empty one, or one without its frame count."""
+    """Samples at 48 kHz that an Opus packet holds. Raises ValueError for an empty one, one without its frame count, and one of no
+    frame or of more than 120 ms (RFC 6716, 3.2.5)."""
     frame, code = opus_frame(packet), packet[0] & 3
     if code == 3 and len(packet) < 2:
         raise ValueError("an Opus packet of code 3 has a second byte")
-    return frame * (1 if code == 0 else 2 if code < 3 else packet[1] & 63)
+    samples = frame * (1 if code == 0 else 2 if code < 3 else packet[1] & 63)
+    if not 0 < samples <= _LONGEST:
+        raise ValueError(f"an Opus packet of {samples} samples: it holds up to {_LONGEST}")
+    return samples
 
 
 def opus_lost(previous: bytes) -> bytes:

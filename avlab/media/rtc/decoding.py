@@ -21,6 +21,9 @@ from avlab.media.rtc.plain import PLAIN, samples
 WAITING = 64
 """Encoded frames that wait for the decoder at most."""
 
+MOST_PIXELS = 1 << 25
+"""Of a picture, as large as 8K: what says that it is larger shall not take all memory of this process."""
+
 Deliver = Callable[[Any, Encoded], None]
 
 
@@ -81,6 +84,8 @@ class Decoding:
         if encoded.codec.name != self._codec:
             make = PLAIN.get(encoded.codec.name, get_decoder)
             self._decoder, self._codec, self._repetition = make(encoded.codec), encoded.codec.name, None
+            if isinstance(context := getattr(self._decoder, "codec", None), av.VideoCodecContext):
+                context.options = {"max_pixels": str(MOST_PIXELS)}
         self._last = encoded.data or self._last
         for frame in self._decoder.decode(JitterFrame(encoded.data, encoded.ticks)):
             yield self._heard(frame) if isinstance(frame, av.AudioFrame) and self._codec != "opus" else frame
@@ -105,11 +110,13 @@ class Decoding:
 
 
 def duration(codec: Any, payload: bytes) -> int:
-    """Ticks of sound in a packet. Raises ValueError for one that holds none."""
+    """Ticks of sound in a packet. Raises ValueError for one that holds none: waiting for what follows it would never end."""
     if codec.name == "opus":
         return opus_duration(payload)
     if codec.name in PLAIN:
         return samples(codec, payload)
+    if not payload:
+        raise ValueError("a packet without sound")
     return len(payload)  # G.711 and G.722: one byte for each tick of their 8 kHz RTP clock (RFC 3551, 4.5)
 
 

@@ -18,6 +18,8 @@ CONCEALED = 0.2
 """Seconds of lost sound in a row that are concealed; what is missing beyond is a gap in the times."""
 CAPACITY = 2.0
 """Seconds of sound that wait at most."""
+MOST = 1024
+"""Packets of sound that wait at most: more than that many of the shortest ones (2.5 ms) are 2 s of nothing that can be played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class AudioBuffer:
             self.counts.late += 1
             return
         insort(self._waiting, packet, key=lambda waiting: waiting.ticks)
-        if self._waiting[-1].ticks - self._waiting[0].ticks > CAPACITY * self._rate:
+        if self._waiting[-1].ticks - self._waiting[0].ticks > CAPACITY * self._rate or len(self._waiting) > MOST:
             self.counts.late += 1
             self._skip_to(self._waiting[1])
             del self._waiting[0]
@@ -191,6 +193,10 @@ class AudioBuffer:
         if self._next is None:
             assert head is not None
             self._next = head.ticks
+        if head is not None and head.ticks < self._next - head.duration // 2:
+            del self._waiting[0]  # it came in time, and so did another one of its time
+            self.counts.late += 1
+            return []
         if head is not None and head.ticks <= self._next + head.duration // 2:
             return self._play(head)
         if head is not None and last is not None and not self._run and _follows(head, last):

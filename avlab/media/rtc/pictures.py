@@ -142,7 +142,7 @@ class VideoBuffer:
         self._highest = packet.sequence if highest is None else max(highest, packet.sequence)
         if highest is None or packet.sequence <= highest + 1:
             return
-        if packet.sequence - highest > CAPACITY // 4 or hole > HOLE:
+        if packet.sequence - highest + len(self._missing) > CAPACITY // 4 or hole > HOLE:
             self._packets.clear()
             self._missing.clear()
             self.lose()
@@ -164,26 +164,29 @@ class VideoBuffer:
             return self._whole
         # After a loss the first whole key picture is next; else what follows the last one, and nothing before it is there.
         keys = sorted(sequence for sequence, packet in self._packets.items() if packet.key)
+        seen = -1
         for sequence in keys if self._next is None else [self._next]:
-            end = self._end(sequence)
-            if end is not None:
-                self._whole = sequence, end
+            if sequence < seen:
+                continue  # what the one before it lacks, it lacks too
+            whole, seen = self._end(sequence)
+            if whole:
+                self._whole = sequence, seen
                 return self._whole
         return None
 
-    def _end(self, first: int) -> int | None:
-        """The last packet of the picture that begins at ``first``, if all of it is there."""
+    def _end(self, first: int) -> tuple[bool, int]:
+        """Whether all of the picture that begins at ``first`` is there, and its last packet, or else the first one that is missing."""
         packets, frame, sequence = self._packets, None, first
         while (packet := packets.get(sequence)) is not None:
             if packet.data:  # others only fill the line
                 if frame is None:
                     frame = packet.frame
                 elif packet.frame != frame:
-                    return sequence - 1
+                    return True, sequence - 1
             if packet.marker and frame is not None:
-                return sequence
+                return True, sequence
             sequence += 1
-        return None
+        return False, sequence
 
     def _take(self, first: int, last: int) -> Encoded:
         parts = [self._packets[sequence] for sequence in range(first, last + 1)]

@@ -13,10 +13,10 @@ _BYTES = 2  # of one sample
 
 class _Stills:
     def __init__(self, codec: Any) -> None:
-        self._context: Any = av.CodecContext.create("mjpeg", "r")
+        self.codec: Any = av.CodecContext.create("mjpeg", "r")
 
     def decode(self, encoded: Any) -> list[Any]:
-        return list(self._context.decode(av.Packet(encoded.data)))
+        return list(self.codec.decode(av.Packet(encoded.data)))
 
 
 class _Samples:
