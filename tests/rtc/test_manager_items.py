@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from fractions import Fraction
 from itertools import islice
 
@@ -16,6 +17,7 @@ from avlab.core.item import Item
 from avlab.media.rtc.channel import CHUNK, WINDOW
 from avlab.media.rtc.manager import WebRTCManager, _unpack
 from avlab.media.runtime import MediaRuntime
+from avlab.media.signaling.client import Joined, Left, Received
 from avlab.media.signaling.server import SignalConfig, SignalServer
 from avlab.media.sources import TestSource
 
@@ -37,6 +39,16 @@ def make():
         if manager is not None:
             manager.close()
         runtime.close()
+
+
+def until(condition, seconds: float = 10.0) -> bool:
+    """Whether something that nothing announces becomes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        threading.Event().wait(0.01)
+    return True
 
 
 @pytest.fixture
@@ -246,3 +258,112 @@ def test_an_idle_peer_of_another_make_is_not_given_up(make, monkeypatch):
         await other.close()
 
     asyncio.run(stranger())
+
+
+def test_an_answer_may_take_as_long_to_be_carried_as_a_person_needs(make, monkeypatch):
+    monkeypatch.setattr("avlab.media.rtc.partner.CONNECTING", 1.0)
+    first, second = make(media=False), make(media=False)
+    answer = second.answer(first.offer())
+    with pytest.raises(TimedOut):
+        second.wait(2.0)
+    monkeypatch.setattr("avlab.media.rtc.partner.CONNECTING", 15.0)
+    first.accept(answer)
+    assert first.wait(15).state == second.wait(15).state == "connected"
+
+
+def test_an_answer_that_nobody_carries_is_given_up(make, monkeypatch):
+    monkeypatch.setattr("avlab.media.rtc.partner.CARRIED", 0.5)
+    first, second = make(media=False), make(media=False)
+    second.answer(first.offer())
+    (waiting,) = second.partners
+    assert until(lambda: waiting.state == "closed")
+    assert waiting.reason.endswith("make another offer.")
+
+
+def test_what_is_for_all_reaches_all_who_can_take_it(make, monkeypatch):
+    manager, second, third = make(media=False), make(media=False), make(media=False)
+    for other in (second, third):
+        other.accept(manager.answer(other.offer()))
+    deaf, gone = manager.wait(), manager.wait()
+    last = make(media=False)
+    last.accept(manager.answer(last.offer()))
+    manager.wait()
+    monkeypatch.setattr(deaf, "_items", None)  # as of a peer whose offer had no DataChannel
+    gone._items.close()
+    manager.send("to whom it may concern")
+    assert last.wait().receive(10).value == "to whom it may concern"
+
+
+def test_who_has_gone_again_is_not_given_as_a_partner_and_not_kept(make):
+    manager, other = make(media=False), make(media=False)
+    for _ in range(3):
+        other.accept(manager.answer(other.offer()))
+        other.wait().close()
+        assert until(lambda: not manager.partners)
+    with pytest.raises(TimedOut):
+        manager.wait(0.2)
+    other.accept(manager.answer(other.offer()))
+    assert manager.wait().state == "connected"
+    assert len(manager._fresh) == 0
+
+
+def test_a_lost_connection_is_waited_for_without_turning_round(pair):
+    """A connection whose channel has ended, and which is not yet replaced."""
+    here, _ = pair
+
+    async def lose() -> None:
+        here._signal = None
+        here._set("reconnecting", "lost")
+        here._signal, here._offers = _nowhere, False
+        here._lost(here._peer, "lost")
+        here._items.end()
+
+    here._runtime.run(lose(), 5)
+    begun = time.thread_time()
+    with pytest.raises(TimedOut):
+        here.receive(0.5)
+    assert time.thread_time() - begun < 0.2
+
+
+async def _nowhere(message: dict) -> None:
+    raise LinkClosed("there is no signalling server now")
+
+
+def test_a_member_that_takes_long_does_not_hold_up_the_next_one(make, server):
+    held, entered = threading.Event(), threading.Event()
+
+    def servers():
+        if not entered.is_set():
+            entered.set()
+            held.wait(30)
+        return ()
+
+    room = {"room": "a", "secret": server.secret, "media": False}
+    manager = make(server.url, ice_servers=servers, **room)
+    make(server.url, **room)  # its offer is being answered for as long as `held` holds
+    assert entered.wait(15)
+    quick = make(server.url, **room)
+    try:
+        assert {quick.wait(15).state} == {"connected"}
+        assert manager.wait(15).state == "connected"
+    finally:
+        held.set()
+
+
+def test_a_member_with_a_name_of_ours_reaches_nobody_else(make, server):
+    """Names come from the server: one that is no friend may give any."""
+    room = {"room": "a", "secret": server.secret, "media": False}
+    manager = make(server.url, **room)
+    by_hand = make(media=False)
+    by_hand.accept(manager.answer(by_hand.offer()))
+    carried = manager.wait()
+
+    async def spoof() -> None:
+        for event in (Received(carried.id, {"kind": "offer", "generation": 1, "sdp": ""}), Joined(carried.id, "script"), Left(carried.id)):
+            await manager._client._events.put(event)
+
+    manager._runtime.run(spoof(), 5)
+    other = make(server.url, **room)
+    assert other.wait(15).state == manager.wait(15).state == "connected"
+    carried.send("still here")
+    assert by_hand.wait().receive(10).value == "still here"

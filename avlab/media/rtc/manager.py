@@ -8,6 +8,7 @@ import binascii
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, LinkClosed, MediaError, TimedOut
@@ -21,11 +22,12 @@ from avlab.media.rtc.receive import Mode
 from avlab.media.rtc.turn import IceServers, current
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.address import Address, Invitation
-from avlab.media.signaling.client import Joined, Left, Received, SignalClient, invite
+from avlab.media.signaling.client import MAX_MEMBERS, WAITING, Joined, Left, Received, SignalClient, invite
 
 T = TypeVar("T")
 MAX_PARTNERS = 16
 _TICKET = "avlab-rtc:"
+_BY_HAND = "hand-"  # begins the names of partners that are no members of the room
 
 
 class WebRTCManager:
@@ -144,9 +146,10 @@ class WebRTCManager:
     async def _wait(self, role: str) -> Partner:
         while True:
             for partner in list(self._fresh):
-                if not role or partner.role == role:
+                if partner.state == "closed" or role in ("", partner.role):
                     self._fresh.remove(partner)
-                    return partner
+                    if partner.state != "closed":
+                        return partner
             if self._error is not None:
                 raise ConnectError(f"no partner will come: {self._error}")
             self._news.clear()
@@ -168,10 +171,11 @@ class WebRTCManager:
         self.outgoing.put(item)
 
     def send(self, value: Any) -> None:
-        """Send an item to every partner that is connected; see `Partner.send`."""
+        """Send an item to every partner that is connected and takes items; see `Partner.send`. Raises CodecError."""
         for partner in self.partners:
             if partner.state in ("connected", "stalled"):
-                partner.send(value)
+                with suppress(LinkClosed):  # it has just gone, or its offer had no DataChannel: the others are there still
+                    partner.send(value)
 
     def serve(self, handler: Callable[[MessageChannel], None]) -> None:
         """Give channels that partners open to ``handler``, on the media loop: it must not block."""
@@ -186,8 +190,11 @@ class WebRTCManager:
         if len(self._partners) >= MAX_PARTNERS:
             raise MediaError(f"{MAX_PARTNERS} partners are connected: close one first")
         self._count += 1
+        id = id or f"{_BY_HAND}{self._count}"
+        if id in self._partners:
+            raise MediaError(f"partner {id} is there already")
         partner = Partner(
-            id or f"hand-{self._count}",
+            id,
             role,
             self._runtime,
             self._peer,
@@ -209,6 +216,7 @@ class WebRTCManager:
             await partner.until_connected()
         except LinkClosed:
             return
+        self._fresh = deque(each for each in self._fresh if each.state != "closed")
         self._fresh.append(partner)
         self._news.set()
 
@@ -227,33 +235,48 @@ class WebRTCManager:
         self._spawn(self._attend(self._client))
 
     async def _attend(self, client: SignalClient) -> None:
+        """Hear the room: each member has a task of its own while it has said something, so that none waits for another."""
+        said: dict[str, deque[Joined | Received]] = {}
         try:
             while True:
                 event = await client.next()
-                try:
-                    await self._heard(client, event)
-                except AvlabError as error:  # what fails with one member is not the others' business
-                    partner = self._partners.get(event.member)
-                    if partner is not None and partner.state == "connecting":
-                        await partner.aclose(str(error))
+                if event.member.startswith(_BY_HAND):
+                    continue
+                if isinstance(event, Left):
+                    said.get(event.member, deque()).clear()
+                    if (gone := self._partners.get(event.member)) is not None:
+                        gone.end("The other side has left the room.")
+                elif event.member in said:
+                    said[event.member].append(event)
+                elif len(said) < MAX_MEMBERS:
+                    said[event.member] = deque([event], WAITING)  # of who sends more, the oldest is lost
+                    self._spawn(self._listen(client, event.member, said))
         except AvlabError as error:
             self._error = self._error or error
             self._news.set()
 
-    async def _heard(self, client: SignalClient, event: Joined | Left | Received) -> None:
-        if isinstance(event, Joined) and event.role == "script":
-            # The newcomer makes the offer; pages always do.
-            partner = self._partner(event.member, event.role, _to(client, event.member), offers=event.before)
-            if event.before:
-                partner.call()
-        elif isinstance(event, Left):
-            partner_gone = self._partners.get(event.member)
-            if partner_gone is not None:
-                partner_gone.end("The other side has left the room.")
-        elif isinstance(event, Received) and isinstance(event.data, dict) and event.data.get("kind") == "servers":
+    async def _listen(self, client: SignalClient, member: str, said: dict[str, deque[Joined | Received]]) -> None:
+        try:
+            while said[member]:
+                try:
+                    await self._heard(client, said[member].popleft())
+                except AvlabError as error:
+                    partner = self._partners.get(member)
+                    if partner is not None and partner.state == "connecting":
+                        await partner.aclose(str(error))
+        finally:
+            del said[member]
+
+    async def _heard(self, client: SignalClient, event: Joined | Received) -> None:
+        if isinstance(event, Joined):
+            if event.role == "script":  # the newcomer makes the offer; pages always do
+                partner = self._partner(event.member, event.role, _to(client, event.member), offers=event.before)
+                if event.before:
+                    partner.call()
+        elif isinstance(event.data, dict) and event.data.get("kind") == "servers":
             servers = await current(self._ice_servers)  # a page asks before each connection: credentials do not last
             await client.send(event.member, {"kind": "servers", "servers": servers})
-        elif isinstance(event, Received):
+        else:
             known = self._partners.get(event.member)
             if known is None or known.state == "closed":
                 if not isinstance(event.data, dict) or event.data.get("kind") != "offer":

@@ -25,7 +25,7 @@ from avlab.media.runtime import MediaRuntime
 
 CONTROL, ITEMS = "avlab.control", "avlab.items"  # DataChannels that both sides have, 0 and 2
 MAX_CHANNELS = 64
-CONNECTING = 15.0  # seconds
+CONNECTING, CARRIED = 15.0, 600.0  # seconds: until peers are connected; an answer that a person carries takes longer
 _ALL = frozenset(("video", "audio", "application"))
 
 Signal = Callable[[dict[str, Any]], Awaitable[None]]
@@ -116,12 +116,11 @@ class Partner:
     async def heard(self, data: Any) -> None:
         """A message from this member over the signalling server. Raises MediaError for what is none."""
         kind = data.get("kind") if isinstance(data, dict) else None
-        if kind not in ("offer", "answer", "candidate", "renew"):
+        if self._signal is None or kind not in ("offer", "answer", "candidate", "renew"):
             raise MediaError("the other peer's message is not understood")
         generation = data.get("generation")
         if not isinstance(generation, int) or not 0 <= generation < 1 << 31:
             raise MediaError("the other peer's message has no generation")
-        assert self._signal is not None
         if kind == "offer" and (generation > self._generation or self._peer is None):
             try:
                 text = await self.answer(data.get("sdp", ""), generation)
@@ -190,7 +189,7 @@ class Partner:
 
     async def _watch(self, peer: Peer) -> None:
         try:
-            await peer.connected(CONNECTING)
+            await peer.connected(CONNECTING if self._offers or self._signal else CARRIED)
         except AvlabError as error:
             if peer is self._peer:
                 self._lost(peer, str(error))
@@ -226,8 +225,9 @@ class Partner:
                 self._lost(peer, "The connection is lost.")
 
     def _lost(self, peer: Peer, why: str) -> None:
+        self._up.clear()
         if self._signal is None:
-            self.end(why + " Without a signalling server it cannot be renewed.")
+            self.end(f"{why.rstrip('.')}. Without a signalling server it cannot be renewed: make another offer.")
         elif self._offers:
             self.call(again=True)
         else:
