@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -169,6 +170,30 @@ def test_time_goes_on_over_openings():
     again = line.item(frame(90, Fraction(1, 90)), "video")
     assert (again.pts, again.time_base, again.value.pts) == (3000, Fraction(1, 1000), 3000)
     assert line.item(frame(None), "video").pts == 3001
+
+
+def test_sound_from_before_the_first_picture_is_left_out_and_does_not_overlap():
+    """A stream may bring a picture first and then sound that was heard before it."""
+    line, base = _Line(FakeClock(0)), Fraction(1, 48000)
+
+    def sound(pts):
+        made = av.AudioFrame("s16", "mono", 960)
+        made.sample_rate, made.pts, made.time_base = 48000, pts, base
+        return made
+
+    picture = av.VideoFrame(16, 16, "gray")
+    picture.pts, picture.time_base = 48000, base
+    assert line.item(picture, "video").pts == 0
+    items = [line.item(sound(48000 + block * 960), "audio") for block in range(-3, 3)]
+    assert [item.pts for item in items if item is not None] == [0, 960, 1920]
+
+
+@pytest.mark.parametrize("password", ["secret", "p@secret", "p:@secret"])
+def test_a_password_is_in_no_text(password):
+    with pytest.raises(MediaError) as raised:
+        next(CaptureSource(f"rtsp://user:{password}@127.0.0.1:9/x").items())
+    assert "127.0.0.1" in str(raised.value)
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize(

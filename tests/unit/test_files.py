@@ -495,6 +495,18 @@ def test_source_without_video_or_audio(tmp_path):
         read(blind, audio=False)
 
 
+def test_a_loop_of_a_file_whose_times_begin_late_has_no_gaps(tmp_path):
+    items = [Item(i.value, i.pts + 250, i.time_base, i.track, i.seq) for i in TestSource(size=(64, 48), rate=25, duration=1, audio=False).items()]
+    looped = itertools.islice(FileSource(write(tmp_path / "a.mkv", items), loop=True).items(), 80)
+    assert [round(later - earlier, 3) for earlier, later in itertools.pairwise(times(looped))] == [Fraction(40, 1000)] * 79
+
+
+def test_a_name_as_long_as_a_folder_takes_it(tmp_path):
+    name = "文" * 80 + ".mp4"
+    clip(tmp_path / name, 0.2, (64, 48))
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_loop_goes_on_in_time(tmp_path):
     path = clip(tmp_path / "a.mp4", 1)
     items = list(itertools.islice(FileSource(path, loop=True).items(), 250))

@@ -77,7 +77,7 @@ class FileSink(Node):
         if os.path.isdir(path):
             raise MediaError(f"cannot write {self.path!r}: it is a folder")
         try:
-            partial = os.path.join(folder, f".{stem[:80]}.part-{secrets.token_hex(4)}{extension.lower()}")
+            partial = os.path.join(folder, f".{stem[:48]}.part-{secrets.token_hex(4)}{extension.lower()}")
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             self._partial = partial
         except OSError as error:

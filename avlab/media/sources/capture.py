@@ -132,7 +132,7 @@ class CaptureSource(Node):
                 return
             except (av.FFmpegError, OSError) as error:
                 reason = "nothing came" if isinstance(error, av.error.ExitError) else error.strerror
-                raise MediaError(f"{found.shown!r} broke off: {reason}") from error
+                raise MediaError(f"{found.shown!r} broke off: {reason}") from None
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -140,6 +140,8 @@ class CaptureSource(Node):
                 continue
             for frame in frames:
                 item = line.item(frame, packet.stream.type)
+                if item is None:
+                    continue
                 if found.ends and self._stopped.wait(max(0.0, line.ahead(item))):
                     return
                 yield item
@@ -160,8 +162,8 @@ class _Line:
         """The device was opened."""
         self._shift: Fraction | None = None
 
-    def item(self, frame: Any, track: str) -> Item:
-        """The frame as an item, later than the one before it on its track."""
+    def item(self, frame: Any, track: str) -> Item | None:
+        """The frame as an item, later than the one before it on its track; None for one from before the first frame of all."""
         now = self._now()
         base = (
             Fraction(frame.time_base.numerator, frame.time_base.denominator) if frame.time_base else Fraction(1, 90000)
@@ -171,6 +173,8 @@ class _Line:
             if self._shift is None:
                 self._shift = now - frame.pts * base
             time = frame.pts * base + self._shift
+            if time < 0:
+                return None
         unit = self._bases.setdefault(track, base)
         pts = max(round(time / unit), self._last.get(track, -1) + 1)
         number = self._numbers.get(track, 0)

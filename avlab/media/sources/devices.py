@@ -43,7 +43,7 @@ def device(name: str) -> Device:
     ``kmsgrab:…``, or the path of a file. Raises ConfigError for anything else."""
     scheme, _, rest = name.partition(":")
     if scheme in NETWORK and rest.startswith("//"):
-        shown = re.sub(r"//[^/@]*@", "//…@", name)
+        shown = re.sub(r"//[^/]*@", "//…@", name)
         options = {"protocol_whitelist": _PROTOCOLS.get(scheme, scheme), "fflags": "nobuffer"}
         if scheme.startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
@@ -76,7 +76,8 @@ def open_device(found: Device, options: dict[str, str], opening: float, silence:
             timeout=(opening, silence),
         )
     except (av.FFmpegError, OSError) as error:
-        raise MediaError(f"{found.shown!r} cannot be opened: {_reason(error)}; {_remedy(found, error)}") from error
+        # Not from it: FFmpeg's error has the URL in its text, with the password.
+        raise MediaError(f"{found.shown!r} cannot be opened: {_reason(error)}; {_remedy(found, error)}") from None
 
 
 def _check(found: Device) -> None:
@@ -112,7 +113,7 @@ def _remedy(found: Device, error: BaseException) -> str:
         return "allow it with `xhost +local:`, and check that the session is X11, not Wayland"
     if found.format == "kmsgrab":
         return "it needs /dev/dri and CAP_SYS_ADMIN: use screen (X11) instead"
-    if "401" in str(error) or "403" in str(error) or denied:
+    if denied or isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         return "put user and password into the URL, rtsp://user:password@host/…"
     if found.ends:
         return "is it a media file?"

@@ -70,16 +70,19 @@ class FileSource(Node):
         offset = Fraction(0)
         numbers: dict[str, int] = {}
         while True:
+            begin: dict[str, Fraction] = {}
             end = offset
             with closing(self._pass(offset, numbers)) as items:
                 for item, until in items:
                     end = max(end, until)
+                    if item.track not in begin and item.pts is not None:
+                        begin[item.track] = item.pts * item.time_base
                     yield item
             if not self.loop:
                 return
             if end == offset:
                 raise MediaError(f"{self.path!r} holds nothing that could be looped")
-            offset = end
+            offset += end - min(begin.values())
 
     def _facts(self) -> Facts:
         return facts(self.path)
