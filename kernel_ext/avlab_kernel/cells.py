@@ -43,7 +43,7 @@ class Cell:
     def run(self) -> None:
         """Execute it. What it raises is shown with a traceback that starts in the cell."""
         __tracebackhide__ = True
-        known = {id(value) for value in self.names.values()}
+        known = {id(value): value for value in self.names.values()}  # alive, so that nothing new takes an old one's id
         self.names[HOOK] = lambda name: _Definition(self, name)
         try:
             for code in self._codes():
@@ -107,7 +107,7 @@ class Cell:
         kind = type(value).__name__
         raise CannotBeRemote(f"{name} cannot be remote: its decorators made a {kind} of it, neither class nor function")
 
-    def _adopt_the_rest(self, known: set[int]) -> None:
+    def _adopt_the_rest(self, known: dict[int, Any]) -> None:
         """Lambdas, and classes made by calls, that the cell bound to names."""
         for name, value in list(self.names.items()):
             if id(value) in known or name.startswith("_") or original_of(value) is not None:

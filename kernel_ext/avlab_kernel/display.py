@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextvars
 import sys
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -37,6 +38,7 @@ class Outputs:
     now: Place = field(default_factory=lambda: Place(contextvars.copy_context()))
     _kept: deque[tuple[str, str]] = field(default_factory=deque)
     _size: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def new_cell(self, *_: object) -> None:
         """A cell starts in this context."""
@@ -48,16 +50,19 @@ class Outputs:
 
     def recent(self, lines: int) -> str:
         """The last lines of output of all sessions, oldest first."""
-        text = "".join(f"{name} │ {line}\n" for name, part in self._kept for line in part.splitlines())
+        with self._lock:
+            kept = list(self._kept)
+        text = "".join(f"{name} │ {line}\n" for name, part in kept for line in part.splitlines())
         return "".join(text.splitlines(keepends=True)[-lines:])
 
     def keep(self, name: str, text: str) -> None:
         """Remember for ``recent``; the oldest output makes room."""
         text = text[-KEPT // 2 :]
-        self._kept.append((name, text))
-        self._size += len(text) + _OWN
-        while self._size > KEPT:
-            self._size -= len(self._kept.popleft()[1]) + _OWN
+        with self._lock:
+            self._kept.append((name, text))
+            self._size += len(text) + _OWN
+            while self._size > KEPT:
+                self._size -= len(self._kept.popleft()[1]) + _OWN
 
 
 class Feed:

@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from typing import Any, Protocol
 
+from avlab.core.errors import AvlabError
 from avlab.remote.client import Executor
 from avlab.remote.connect import connect
 from avlab.remote.imports import LoadedModules
@@ -121,5 +122,6 @@ class Desk:
     def _close_unreferenced(self) -> None:
         while self._closer is threading.current_thread():
             while self._unreferenced:
-                self._unreferenced.popleft().close("nothing referred to it any more")
+                with contextlib.suppress(AvlabError):  # its executor is gone: so is the session
+                    self._unreferenced.popleft().close("nothing referred to it any more")
             self._wake.acquire()

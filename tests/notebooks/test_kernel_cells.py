@@ -48,6 +48,12 @@ def test_parameters_and_calls(kernel):
     assert kernel.value("edges.strength = 4\nedges.strength, edges.process(1)") == "(4, 4)"
 
 
+def test_a_lambda_where_an_old_one_lay_in_memory_is_remote_too(kernel):
+    kernel.run("f = lambda x: x\ng = None", ok=True)  # as the cell was before it got its %%remote
+    kernel.run("%%remote\nf = lambda x: x + 1\ng = lambda x: x + 2\nh = lambda x: x + 3", ok=True)
+    assert kernel.run("[type(each).__name__ for each in (f, g, h)]", ok=True).result == str(["RemoteFunction"] * 3)
+
+
 def test_nothing_runs_in_the_kernel(kernel):
     assert kernel.value("import os, sys\nwhere() == os.getpid(), 'helper' in sys.modules") == "(False, True)"
     assert kernel.value("%%remote\nmine = Edges(strength=3)\ntype(mine).__name__, mine.process(1)") == "('Edges', 3)"

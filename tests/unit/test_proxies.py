@@ -6,15 +6,19 @@ import gc
 import inspect
 import linecache
 import pickle
+import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from avlab_kernel import display
 from avlab_kernel.classes import RemoteClass, remote_class
+from avlab_kernel.display import Outputs
 from avlab_kernel.functions import RemoteFunction
 from avlab_kernel.home import Home
 from avlab_kernel.proxy import handle_of
@@ -22,6 +26,7 @@ from avlab_kernel.sessions import Desk
 from avlab_kernel.tracebacks import CannotBeRemote
 
 from avlab import ConfigError, Pipeline, PipelineError, RemoteError, SessionError
+from avlab.core.errors import LinkClosed
 
 Define = Callable[[str], Any]
 
@@ -564,3 +569,43 @@ def test_stop_ends_sessions_by_name_or_all(define: Define) -> None:
     with pytest.raises(SessionError, match="stopped by %avlab stop"):
         first.live()
     assert cls().live() == 1
+
+
+def test_a_session_that_cannot_be_closed_keeps_no_other_from_being_closed() -> None:
+    desk, closed = Desk(), threading.Event()
+
+    class Dropped:
+        is_open = True
+
+        def __init__(self, close: Callable[[], None]) -> None:
+            self._close = close
+
+        def close(self, why: str) -> None:
+            self._close()
+
+    def broken() -> None:
+        raise LinkClosed("the executor is gone")
+
+    desk.opened()
+    try:
+        desk._release(Dropped(broken))
+        desk._release(Dropped(closed.set))
+        assert closed.wait(5)
+    finally:
+        desk.stop()
+
+
+def test_output_of_many_sessions_is_kept_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "KEPT", 50_000)
+    outputs, before = Outputs(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(4) as threads:
+        try:
+            jobs = [threads.submit(lambda: [outputs.keep("a", "x\n" * 50) for _ in range(3000)]) for _ in range(4)]
+            while not all(job.done() for job in jobs):
+                outputs.recent(10)
+            for job in jobs:
+                job.result(60)
+        finally:
+            sys.setswitchinterval(before)
+    assert outputs._size == sum(len(text) + display._OWN for _, text in outputs._kept) <= 50_000
