@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
 from collections.abc import Awaitable
@@ -37,6 +38,18 @@ class MediaRuntime:
     def start(self, awaitable: Awaitable[object]) -> Call:
         """Begin a coroutine on the loop; the call can be waited for and cancelled."""
         return self._portal.submit(awaitable)
+
+    def post(self, awaitable: Awaitable[object]) -> None:
+        """Begin a coroutine that nobody waits for: what it raises is logged, as asyncio does with a task of its own."""
+
+        async def run() -> None:
+            try:
+                await awaitable
+            except Exception as error:  # noqa: BLE001  logged: the loop is that of all others too
+                context = {"message": f"{awaitable!r} failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
+
+        self._portal.submit(run())
 
     def close(self) -> None:
         """Cancel what runs, end the thread. Idempotent."""

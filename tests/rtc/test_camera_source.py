@@ -14,7 +14,7 @@ import pytest
 from camera_page import Page
 
 import avlab
-from avlab.core.errors import ConfigError, MediaError
+from avlab.core.errors import ConfigError, Denied, MediaError
 from avlab.media.rtc.browser_source import BrowserSource, bit_rate
 from avlab.media.runtime import MediaRuntime
 
@@ -224,6 +224,26 @@ def test_what_is_no_offer_is_refused_and_a_good_one_still_taken(shown, message):
     page.receive({"view": "view"})
     page.start()
     taken.until(count("video", 5))
+
+
+def test_servers_that_are_not_to_be_had_are_told_to_the_page(runtime):
+    def servers():
+        raise Denied("ask your administrator")
+
+    page = Page(runtime)
+    source = BrowserSource(page.deliver, ask(), ice_servers=servers, runtime=runtime)
+    page.receive = source.receive
+    page.send("hello")
+    assert page.await_said("refused")["reason"] == "ask your administrator"
+
+
+def test_what_goes_wrong_with_a_message_is_logged(shown, caplog):
+    source, page, _ = shown("video")
+    source._hello = None
+    page.send("hello")
+    page.send("candidate", candidate=["no"])
+    page.start()
+    assert "NoneType" in caplog.text
 
 
 def test_sound_can_be_asked_for_in_another_form(shown):

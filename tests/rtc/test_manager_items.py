@@ -14,7 +14,7 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from avlab.core.errors import CodecError, ConfigError, Denied, LinkClosed, MediaError, TimedOut
 from avlab.core.item import Item
-from avlab.media.rtc.channel import CHUNK, WINDOW
+from avlab.media.rtc.channel import CHUNK, WINDOW, MessageChannel
 from avlab.media.rtc.manager import WebRTCManager, _unpack
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.client import Joined, Left, Received
@@ -367,3 +367,41 @@ def test_a_member_with_a_name_of_ours_reaches_nobody_else(make, server):
     assert other.wait(15).state == manager.wait(15).state == "connected"
     carried.send("still here")
     assert by_hand.wait().receive(10).value == "still here"
+
+
+class Wire:
+    """A DataChannel without a connection."""
+
+    label, readyState, bufferedAmount = "test", "open", 0
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def on(self, event: str, handler: object) -> None:
+        pass
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.readyState = "closed"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_many_small_messages_count_for_what_they_take(monkeypatch, size):
+    """What waits here is bounded, also where messages are smaller than the objects that hold them."""
+    monkeypatch.setattr("avlab.media.rtc.channel.WINDOW", 1 << 14)
+    runtime = MediaRuntime()
+
+    async def flood() -> MessageChannel:
+        channel = MessageChannel(Wire(), runtime, 1 << 14)
+        for _ in range(1 << 17):
+            channel._take(b"\x01" + b"x" * size)
+        return channel
+
+    try:
+        channel = runtime.run(flood(), 60)
+    finally:
+        runtime.close()
+    assert not channel.open, "who sends on, though nothing is taken, is cut off"
+    assert channel.recv() == b"x" * size

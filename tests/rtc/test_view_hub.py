@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
@@ -226,6 +227,20 @@ def test_a_picture_that_cannot_be_encoded_is_counted(hub: Outgoing) -> None:
     assert hub.statistics()["bad"] == 1
     assert "str" in hub.problem
     assert len(taker.got) == 2
+
+
+def test_frames_without_pixels_or_a_rate_are_counted_and_the_next_ones_shown(hub: Outgoing) -> None:
+    taker, hears = Takes(), Takes("audio")
+    hub.viewer(taker)
+    hub.viewer(hears)
+    silent = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), format="s16", layout="stereo")
+    hub.put(Item(silent, 0, Fraction(1, 48_000), "audio"))
+    assert "sample_rate" in hub.problem
+    hub.put(Item(av.VideoFrame(0, 0, "yuv420p"), 0, Fraction(1, 30), "video"))
+    sound = [item for item in TestSource(size=SIZE, duration=1).items() if item.track == "audio"]
+    feed(hub, pictures(3)[1:], taker)
+    feed(hub, sound[1:3], hears)
+    assert hub.statistics()["bad"] == 2
 
 
 class Browser:

@@ -1,5 +1,6 @@
 """A live view's messages: hello, pictures with acknowledgement, status; and what a hostile browser's side may send."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,17 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
 from avlab_kernel.live.process import ProcessRun, spare
 
 import avlab
 from avlab.core.item import Item
 from avlab.media.rtc.live import Live
-from avlab.media.rtc.view_direct import apart
+from avlab.media.rtc.view_direct import DirectPath, apart
 from avlab.media.rtc.view_messages import Flight
 from avlab.media.rtc.view_results import drawn
 from avlab.media.runtime import MediaRuntime
@@ -173,6 +176,9 @@ def test_results_are_sent_only_while_somebody_looks(live: Live, side: Side) -> N
         ({"levels": {"left": "loud"}}, {"table": {"levels": "{'left': 'loud'}"}}),
         (float("nan"), {"text": "nan"}),
         ([{"box": [0, 0, 1, float("inf")]}], {"text": "list: [{'box': [0, 0, 1, inf]}]"}),
+        ({"box": np.array([0, 0, 1, 1])}, {"boxes": [{"box": [0.0, 0.0, 1.0, 1.0], "label": "", "score": None}]}),
+        (10**400, {"text": str(10**400)}),
+        ({"box": [10**400, 0, 1, 1], "score": 10**400}, {"table": {"box": str([10**400, 0, 1, 1])[:80], "score": str(10**400)[:80]}}),
     ],
 )
 def test_what_is_drawn_of_a_value(value: Any, parts: dict[str, Any]) -> None:
@@ -351,3 +357,103 @@ def test_an_error_of_the_process_is_told(side: Side) -> None:
     spec = avlab.Pipeline([avlab.FileSource("missing.mp4")]).to_spec()
     with pytest.raises(avlab.PipelineError, match=r"missing\.mp4"):
         ProcessRun(spec, {}, side)
+
+
+def test_a_view_that_goes_while_its_connection_is_being_made_leaves_nothing(live: Live, side: Side, monkeypatch) -> None:
+    """The first direct path loads aiortc, which takes as long as a person needs to close a view."""
+    hello(live, side)
+    views, loaded, there = live._views, asyncio.Event(), asyncio.Event()
+    made: list[DirectPath] = []
+
+    class Noted(DirectPath):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+            there.set()
+
+    async def load() -> Any:
+        await loaded.wait()
+        return SimpleNamespace(DirectPath=Noted)
+
+    async def slowly() -> None:
+        views._loading = asyncio.create_task(load())
+
+    async def offer() -> str:
+        browser = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        browser.addTransceiver("video", "recvonly")
+        await browser.setLocalDescription(await browser.createOffer())
+        sdp = browser.localDescription.sdp
+        await browser.close()
+        return str(sdp)
+
+    views._runtime.run(slowly(), 5)
+    live.receive({"type": "offer", "view": "a", "sdp": views._runtime.run(offer(), 10)})
+    live.receive({"type": "bye", "view": "a"})
+    live.receive({"type": "key", "view": "a"})
+    side.until(lambda: side.of("again"))
+
+    async def go_on() -> None:
+        loaded.set()
+        await there.wait()
+        await made[0].peer.closed()
+
+    views._runtime.run(go_on(), 3)
+    assert live._hub.statistics()["viewers"] == 0
+
+
+def test_a_view_that_comes_while_all_are_closed_is_not_taken(side: Side) -> None:
+    entered, held = threading.Event(), threading.Event()
+
+    def servers() -> list[Any]:
+        entered.set()
+        held.wait(10)
+        return []
+
+    runtime = MediaRuntime()
+    live = Live(side, ice_servers=servers, runtime=runtime, pace=False)
+    try:
+        live.receive({"type": "hello", "view": "a"})
+        assert entered.wait(10)
+        views = live._views
+        live.close()
+        held.set()
+        runtime.run(asyncio.sleep(0.3), 5)
+        assert not views.open and not side.of("welcome")
+        live.receive({"type": "hello", "view": "b"})
+        runtime.run(asyncio.sleep(0.3), 5)
+        assert not side.of("welcome"), "what is closed stays closed"
+        assert live._hub.statistics()["viewers"] == 0
+    finally:
+        held.set()
+        live.close()
+        runtime.close()
+
+
+def test_a_record_button_holds_up_no_picture(live: Live, side: Side, tmp_path, monkeypatch) -> None:
+    hello(live, side)
+    live.record(str(tmp_path / "a.mp4"))
+    held = threading.Event()
+    finish = live._recorder.finish
+    monkeypatch.setattr(live._recorder, "finish", lambda: held.wait(10) and finish())
+    live.receive({"type": "record", "view": "a", "on": False})
+    live.receive({"type": "key", "view": "nobody"})
+    try:
+        side.until(lambda: side.of("again"), 3)
+    finally:
+        held.set()
+
+
+def test_a_recording_that_fails_says_why(live: Live, side: Side, tmp_path) -> None:
+    hello(live, side)
+    live.record(str(tmp_path / "nowhere" / "a.mp4"))
+    live.put(pictures(1)[0])
+    side.until(lambda: any("nowhere" in message["unsaved"] for message, _ in side.of("status")))
+    assert side.of("status")[-1][0]["recording"] == ""
+
+
+def test_what_a_view_says_wrongly_is_told_where_it_can_be_read(live: Live, side: Side, caplog) -> None:
+    hello(live, side)
+    live.receive({"type": "ack", "view": "a", "n": "many"})
+    live.receive({"type": "key", "view": "nobody"})
+    side.until(lambda: side.of("again"))
+    assert "many" in caplog.text

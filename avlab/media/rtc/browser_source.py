@@ -20,7 +20,7 @@ from typing import Any
 import av
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError, ConfigError, MediaError
+from avlab.core.errors import AvlabError, MediaError
 from avlab.core.item import Item
 from avlab.media.chain import option_text
 from avlab.media.graph import FilterGraph
@@ -99,7 +99,7 @@ class BrowserSource:
     def receive(self, message: Mapping[str, Any], buffers: Sequence[Any] = ()) -> None:
         """A message of a browser's side, with buffers of bytes. What is no message of ours is ignored."""
         if isinstance(message.get("type"), str) and isinstance(message.get("view"), str):
-            self._runtime.start(self._received(message["type"], message["view"], message, buffers))
+            self._runtime.post(self._received(message["type"], message["view"], message, buffers))
 
     @property
     def attached(self) -> bool:
@@ -145,7 +145,7 @@ class BrowserSource:
         """Let `items` and `wait` end soon, without waiting for it."""
         self._cancelled = True
         self._seen.set()
-        self._runtime.start(self._end(""))
+        self._runtime.post(self._end(""))
 
     def end(self) -> None:
         """The pipeline has ended: the browser lets go of its devices. Idempotent; takes at most two seconds."""
@@ -192,13 +192,13 @@ class BrowserSource:
             await self._end("Stopped.")
 
     async def _hello(self, view: str) -> None:
-        if view not in self._views and len(self._views) >= MOST:
-            self._send({"type": "refused", "view": view, "reason": f"{MOST} views of it are open: close one."})
-            return
         try:
             ice = await current(self._servers)
-        except ConfigError as error:
+        except AvlabError as error:
             self._send({"type": "refused", "view": view, "reason": str(error)})
+            return
+        if view not in self._views and len(self._views) >= MOST:
+            self._send({"type": "refused", "view": view, "reason": f"{MOST} views of it are open: close one."})
             return
         self._views.add(view)
         self.seen = True
@@ -279,7 +279,7 @@ class BrowserSource:
             if old is not None:
                 await old.close()
         if callable(self._servers):  # by the next time, these credentials may have run out
-            with suppress(ConfigError):
+            with suppress(AvlabError):
                 self._send({"type": "ice", "view": view, "ice": await current(self._servers)})
 
     async def _begin(self) -> None:

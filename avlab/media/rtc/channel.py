@@ -20,6 +20,7 @@ WINDOW = 4 << 20
 SESSION_HOLD = 256 << 20
 """Bytes that wait for a reader which counts for itself what may come (a session's credit), so as not to hold up its writing."""
 _HIGH, _LOW = 1 << 20, 256 << 10  # bytes in the SCTP association's own buffer
+_OWN = 64  # bytes that a message which waits takes besides its own: many empty ones must not fill memory either
 _MORE, _LAST, _TAKEN = 0, 1, 2  # first byte of a chunk
 
 
@@ -111,7 +112,7 @@ class MessageChannel:
             message, self._partial, self._begun = bytes(self._partial), bytearray(), True
             with self._changed:
                 self._arrived.append(message)
-                self._queued += len(message)
+                self._queued += len(message) + _OWN
                 self._changed.notify_all()
             if self.heard is not None:
                 self.heard()
@@ -151,7 +152,7 @@ class MessageChannel:
                 assert self._error is not None
                 raise self._error
             message = self._arrived.popleft()
-            full, self._queued = self._queued >= self._hold, self._queued - len(message)
+            full, self._queued = self._queued >= self._hold, self._queued - len(message) - _OWN
             crossed = full and self._queued < self._hold
         if crossed:
             self._on_loop(self._tell)
@@ -169,6 +170,7 @@ class MessageChannel:
         """Make a `recv` that waits return an empty message."""
         with self._changed:
             self._arrived.append(b"")
+            self._queued += _OWN
             self._changed.notify_all()
 
     @property

@@ -48,7 +48,10 @@ class Coded:
 
 
 def scaled(width: int, height: int, rung: int) -> tuple[int, int]:
-    """Size of a picture on a rung: 0 is the source's own (as far as `LARGEST` allows), each further one half of that."""
+    """Size of a picture on a rung: 0 is the source's own (as far as `LARGEST` allows), each further one half of that. Raises
+    MediaError for one without pixels."""
+    if not width or not height:
+        raise MediaError(f"a picture without pixels ({width}x{height}) cannot be shown")
     share = min(1.0, LARGEST[0] / width, LARGEST[1] / height) / 2**rung
     return max(16, round(width * share / 2) * 2), max(16, round(height * share / 2) * 2)
 
@@ -76,7 +79,7 @@ class PictureEncoder:
         return b"".join(map(bytes, packets)), any(p.is_keyframe for p in packets), self._size
 
     def _build(self, frame: Any, form: tuple[Any, ...]) -> None:
-        self._form, self._size = form, scaled(frame.width, frame.height, self._rung)
+        self._size, self._form = scaled(frame.width, frame.height, self._rung), form
         self._graph = FilterGraph(picture_steps(frame, "yuv420p", self._size))
         context: Any = av.CodecContext.create("libx264", "w")
         context.width, context.height = self._size
@@ -101,7 +104,7 @@ class StillEncoder:
         """Bytes of a JPEG file and its size in pixels. Raises MediaError for what cannot be encoded."""
         form = frame.format.name, frame.width, frame.height
         if form != self._form:
-            self._form, self._size = form, scaled(frame.width, frame.height, self._rung)
+            self._size, self._form = scaled(frame.width, frame.height, self._rung), form
             self._graph = FilterGraph(picture_steps(frame, "yuvj420p", self._size))
             context: Any = av.CodecContext.create("mjpeg", "w")
             context.width, context.height = self._size
@@ -147,6 +150,8 @@ class SoundEncoder:
 
     def _blocks(self, frame: Any, pts: int) -> Iterator[tuple[Any, int]]:
         rate = frame.sample_rate
+        if not rate:
+            raise MediaError(f"{frame} has no sample rate: set frame.sample_rate")
         if (frame.format.name, frame.layout.name, rate, frame.samples) == ("s16", "stereo", 48_000, BLOCK):
             self._graph.close()  # less than a block of another form may be left in it
             yield frame, pts

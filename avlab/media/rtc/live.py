@@ -58,7 +58,7 @@ class Live:
         self._pacer = _Pacer(clock)
         self._shown_at: int | None = None
         self._first = threading.Event()
-        self.ended = False
+        self.ended = self._closed = False
         self.recorded: list[str] = []
         """Paths of finished recordings."""
 
@@ -110,22 +110,24 @@ class Live:
     def receive(self, message: Mapping[str, Any]) -> None:
         """A message from a browser's side; any thread."""
         with self._recording:
+            if self._closed:
+                return
             if self._views is None:
                 self._views = Views(self._hub, self._send, facts=self._facts, act=self._act, **self._options)
-        self._views.receive(message)
+            views = self._views
+        views.receive(message)
 
     def _act(self, kind: str, message: Mapping[str, Any]) -> None:
-        if kind == "stop":
-            threading.Thread(target=self._stop, name="avlab:stop", daemon=True).start()  # it waits for the run
-        elif message.get("on"):
+        if kind == "record" and message.get("on"):
             self.record(self._record or None)
-        else:
-            self.end_recording()
+            return
+        work = self._stop if kind == "stop" else self.end_recording  # both wait: for the run, for the file
+        threading.Thread(target=work, name=f"avlab:{kind}", daemon=True).start()
 
     def record(self, path: str | None = None) -> str:
         """Write what comes from now on into a file (default: ``preview-1.mp4`` and so on); returns its path."""
         with self._recording:
-            if self._recorder is None:
+            if self._recorder is None or self._recorder.problem:
                 self._recorder = Recorder(path)
             return self._recorder.path
 
@@ -142,9 +144,11 @@ class Live:
 
     def _facts(self) -> dict[str, Any]:
         recorder = self._recorder
+        problem = recorder.problem if recorder is not None else ""
         recording = {
-            "recording": recorder.path if recorder is not None else "",
+            "recording": recorder.path if recorder is not None and not problem else "",
             "recorded": self.recorded[-1] if self.recorded else "",
+            "unsaved": problem,
         }
         return {**recording, "results": self._results.count, "ended": self.ended, **self._own_facts()}
 
@@ -183,7 +187,7 @@ class Live:
         """End views and encoders. Idempotent."""
         self.end()
         with self._recording:
-            views, self._views = self._views, None
+            views, self._views, self._closed = self._views, None, True
         if views is not None:
             views.close()
         self._hub.close()

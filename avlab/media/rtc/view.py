@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from avlab.core.clock import Clock, monotonic
-from avlab.core.errors import AvlabError, ConfigError
+from avlab.core.errors import AvlabError, ConfigError, MediaError
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.turn import IceServers, current
 from avlab.media.rtc.view_messages import MessagePath, Send
@@ -67,7 +67,7 @@ class Views:
     def receive(self, message: Mapping[str, Any]) -> None:
         """A message of a browser's side; may be called from any thread. What is no message of ours is ignored."""
         if not self.closed and isinstance(message.get("type"), str):
-            self._runtime.start(self._received(message))
+            self._runtime.post(self._received(message))
 
     async def _received(self, message: Mapping[str, Any]) -> None:
         kind, name = message["type"], message.get("view")
@@ -91,16 +91,18 @@ class Views:
 
     async def _welcome(self, name: str, message: Mapping[str, Any]) -> None:
         await self._leave(name)
+        try:
+            ice = await current(self._servers)
+        except AvlabError as error:
+            self._send({"type": "refused", "view": name, "reason": str(error), "final": True}, [])
+            return
+        await self._leave(name)  # it may have said hello again meanwhile
+        if self.closed:
+            return
         if len(self._views) >= MOST:
             text = f"{MOST} views of this stream are open: close one"
             self._send({"type": "refused", "view": name, "reason": text, "final": True}, [])
             return
-        try:
-            ice = await current(self._servers)
-        except ConfigError as error:
-            self._send({"type": "refused", "view": name, "reason": str(error), "final": True}, [])
-            return
-        await self._leave(name)  # it may have said hello again meanwhile
         self._views[name] = View(self, name, message, ice)
         if self._loading is None:  # takes as long as a dozen pictures, which go as messages meanwhile
             self._loading = asyncio.create_task(asyncio.to_thread(importlib.import_module, _DIRECT))
@@ -186,6 +188,7 @@ class View:
         self._no_relay = ""
         self._shown = True
         self._chosen = False  # the direct path, by the browser
+        self._closed = False
         form = "h264" if message.get("h264") else "jpeg"
         self._rung = _rung(message.get("width"), views.hub.size[0])
         self._messages = MessagePath(views.hub, views._send, name, form, self._rung, views._clock)
@@ -214,7 +217,8 @@ class View:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._answering.wait(), _LOADING)
             if self._direct is not None:
-                await self._direct.peer.add_candidate(message.get("candidate"))
+                with suppress(MediaError):  # the others may do; if none does, the view says that there is no path
+                    await self._direct.peer.add_candidate(message.get("candidate"))
         elif kind == "path":
             await self._go(str(message.get("path", "")))
 
@@ -238,6 +242,9 @@ class View:
         except ConfigError as error:
             self._refuse(error)
             return
+        if self._closed:  # meanwhile
+            await direct.close()
+            return
         await self._take(direct)
         try:
             answer = await direct.answer(sdp)
@@ -257,7 +264,7 @@ class View:
         if path == "messages":
             await self._take(None)
             # The browser tries again after a while; by then the credentials of its relays may have run out.
-            with suppress(ConfigError):  # its next offer is refused with the reason
+            with suppress(AvlabError):  # its next offer is refused with the reason
                 self._all._send({"type": "ice", "view": self._name, "ice": await current(self._all._servers)}, [])
         self._apply()
 
@@ -284,6 +291,7 @@ class View:
 
     async def close(self) -> None:
         """End it, within half a second."""
+        self._closed = True
         self._messages.close()
         await self._take(None)
 

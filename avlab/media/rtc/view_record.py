@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from avlab.core.channel import ChannelClosed, Policy, Receiver, open_channel
-from avlab.core.errors import AvlabError, MediaError
+from avlab.core.errors import AvlabError
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import StillEncoder
 from avlab.media.sinks.file import FileSink
@@ -67,7 +67,7 @@ def poster(item: Item | None) -> bytes:
         rung += 1
     try:
         data: Any = StillEncoder(rung).encode(item.value)[0]
-    except MediaError:  # a saved notebook then shows text
+    except AvlabError:  # a saved notebook then shows text
         return b""
     return bytes(data)
 

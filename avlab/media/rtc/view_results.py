@@ -112,7 +112,10 @@ def _levels(value: Any) -> dict[str, float]:
 
 def _is_number(value: Any) -> TypeGuard[float]:
     """JSON, and so a browser, knows no others."""
-    return isinstance(value, Real) and math.isfinite(value)
+    try:
+        return isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _is_list(value: Any) -> bool:
@@ -133,8 +136,8 @@ def _box(value: Any) -> dict[str, Any] | None:
         return None
     corners = value.get("box", value.get("bbox"))
     try:
-        numbers = [float(number) for number in corners or ()]
-    except (TypeError, ValueError):
+        numbers = [float(number) for number in (() if corners is None else corners)]
+    except (TypeError, ValueError, OverflowError):
         return None
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         return None

@@ -229,8 +229,8 @@ class View {
     ui.root.classList.toggle("avlab-ended", state.ended);
     ui.record.classList.toggle("avlab-on", Boolean(message.recording));
     ui.record.setAttribute("aria-pressed", String(Boolean(message.recording)));
-    const note = message.recording ? `● ${message.recording}` : message.recorded && message.recorded !== this.saved ? `Saved ${message.recorded}` : "";
-    if (message.recorded && !message.recording && note) setTimeout(() => (this.saved = message.recorded), 4000);
+    const note = message.recording ? `● ${message.recording}` : message.unsaved ? message.unsaved : message.recorded && message.recorded !== this.saved ? `Saved ${message.recorded}` : "";
+    if (message.recorded && !message.recording && !message.unsaved && note) setTimeout(() => (this.saved = message.recorded), 4000);
     ui.note.textContent = note;
     for (const each of [ui.record, ui.stop, ui.pause]) each.disabled = state.ended;
     const silent = !message.tracks.includes("audio");
