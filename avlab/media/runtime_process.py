@@ -17,33 +17,34 @@ from avlab.core.errors import LinkClosed, MediaError
 
 MOST_BYTES = 64 << 20
 """Of one message."""
-_WAITING = 256
+_WAITING = 256  # messages for views, and others
 _HEAD = struct.Struct(">II")  # length of the JSON text, count of buffers
 _LENGTH = struct.Struct(">I")
 
 Message = tuple[dict[str, Any], list[bytes]]
+_Outgoing = tuple[bool, bytes, list[bytes]]  # whether it is for a view, its JSON text, buffers
 
 
 class Wire:
-    """Both ends of the socket are one of these. `send` never blocks: a thread of its own writes."""
+    """Both ends of the socket are one of these. `send` never blocks: a thread of its own writes. Where the other side does not read,
+    the oldest messages of type ``view`` are dropped, and no other for them."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        receiver: Receiver[Message]
-        self._outbox, receiver = open_channel(_WAITING, Policy.DROP_OLDEST)
+        receiver: Receiver[_Outgoing]
+        self._outbox, receiver = open_channel(2 * _WAITING, Policy.LATEST, lambda waiting: (waiting[0], _WAITING))
         self._writer = threading.Thread(target=self._write, args=(receiver,), name="avlab:wire", daemon=True)
         self._writer.start()
 
     def send(self, message: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
-        """Send JSON values and buffers; after the end nothing happens."""
+        """Send JSON values and buffers; after the end nothing happens. Raises TypeError for what is no JSON."""
         try:
-            self._outbox.send((message, list(buffers)))
+            self._outbox.send((message["type"] == "view", json.dumps(message).encode(), list(buffers)))
         except ChannelClosed:  # the other side is gone: its reader tells
             return
 
-    def _write(self, receiver: Receiver[Message]) -> None:
-        for message, buffers in receiver:
-            text = json.dumps(message).encode()
+    def _write(self, receiver: Receiver[_Outgoing]) -> None:
+        for _, text, buffers in receiver:
             lengths = b"".join(_LENGTH.pack(len(buffer)) for buffer in buffers)
             try:
                 self._socket.sendall(b"".join([_HEAD.pack(len(text), len(buffers)), lengths, text, *buffers]))
@@ -94,7 +95,11 @@ class Child:
         mine, other = socket.socketpair()
         with other:
             command = [sys.executable, "-m", module, str(other.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+            try:
+                self._process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+            except BaseException:
+                mine.close()
+                raise
         self.wire = Wire(mine)
 
     @property
