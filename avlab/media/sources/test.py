@@ -161,8 +161,10 @@ class _Painter:
         self._luma = (np.add.outer(slope, ramp) // 2 + 40).astype(np.uint8)  # 40 to 215
         u = (128 + 80 * np.sin(np.arange(half[0]) * 6.283 / half[0])).astype(np.uint8)
         v = (128 + 80 * np.cos(np.arange(half[1]) * 6.283 / half[1])).astype(np.uint8)
-        self._chroma = np.broadcast_to(u, half[::-1]), np.broadcast_to(v[:, None], half[::-1])
-        self._edges = [i * width // _SQUARES for i in range(_SQUARES + 1)]
+        self._chroma = [np.broadcast_to(plane, half[::-1]).copy() for plane in (u, v[:, None])]
+        for plane in self._chroma:
+            plane[: height // 24] = 128
+        self._square: Any = ((np.arange(width) + 1) * _SQUARES - 1) // width  # the one that a column belongs to
 
     def picture(self, number: int, step: Fraction) -> Any:
         width, height = self._width, self._height
@@ -172,12 +174,11 @@ class _Painter:
         luma[:, :width] = self._luma[:, shift : shift + width]
         for plane, pattern in zip(chroma, self._chroma, strict=True):
             plane[:, : pattern.shape[1]] = pattern
-            plane[: height // 24, : pattern.shape[1]] = 128
         code = number % (1 << BITS)
         ones = code.bit_count() % 4
         marks = [1, 0, *(code >> i & 1 for i in reversed(range(BITS))), ones >> 1, ones & 1]
-        for left, right, mark in zip(self._edges, self._edges[1:], marks, strict=False):
-            luma[: height // 12, left:right] = _WHITE if mark else _BLACK
+        levels = np.array([_WHITE if mark else _BLACK for mark in marks], np.uint8)
+        luma[: height // 12, :width] = levels[self._square]
         luma[-(height // 8) :, : height // 8] = _WHITE if (number * step) % 1 < _BEEP else _BLACK
         frame.pts, frame.time_base, frame.duration = number, step, 1
         return frame
