@@ -125,7 +125,7 @@ class TimedOut(Cancelled, TimeoutError):
 
 
 class NodeError(AvlabError):
-    """A local node raised. Also *is* the builtin type of the original, which is its ``__cause__``.
+    """A local node raised. Also *is* the builtin type of the original, which is its ``__cause__``, with its ``args``.
 
     ``node``: the node's name; ``item``: number of the item within its track, or None outside of an item.
     """
@@ -137,7 +137,8 @@ class NodeError(AvlabError):
 class RemoteError(AvlabError):
     """User code raised in the worker.
 
-    Raised as a class that also *is* the builtin type of the original, so ``except ValueError`` works. ``type_name`` is the
+    Raised as a class that also *is* the builtin type of the original, so ``except ValueError`` works, with its ``args`` where
+    they are plain values (an OSError has its ``errno`` and file names). ``type_name`` is the
     original's qualified name, ``remote_traceback`` its folded traceback (a note too, so that a script shows it),
     ``input`` the number of the failing input.
     """
@@ -193,6 +194,7 @@ def blame(node: object, item: Any, error: Exception, method: str = "process") ->
     members = error.exceptions if isinstance(error, ExceptionGroup) else ()
     text = error.message if isinstance(error, ExceptionGroup) else str(error)
     wrapped: NodeError = _mirrored(NodeError, nearest_builtin(type(error)), f"{text} (in {where})", members)
+    made_of(wrapped, arguments_of(error))
     wrapped.node, wrapped.item = name, getattr(item, "seq", None)
     raise wrapped from error
 
@@ -208,7 +210,25 @@ def _mirrored(kind: type, builtin: str, message: str, members: Sequence[Exceptio
         return cls(message, members) if members else kind(message)
     error = cls(message)
     error.args = (message,)
+    error.__dict__["_said"] = message
     return error
+
+
+def arguments_of(error: BaseException) -> tuple[Any, ...]:
+    """What an error was made of; of an OSError with the names of its files, which are not in its ``args``."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return error.args
+    files = (error.filename,) if error.filename2 is None else (error.filename, None, error.filename2)
+    return (error.errno, error.strerror, *files)
+
+
+def made_of(error: AvlabError, args: tuple[Any, ...]) -> None:
+    """Give a mirrored error the arguments of the original, and so an OSError its errno and file names; its text stays."""
+    if not args or type(error).__str__ is not _message:
+        return
+    error.args = args
+    if isinstance(error, OSError) and len(args) > 1:
+        OSError.__init__(error, *args)
 
 
 @cache
@@ -233,4 +253,4 @@ def _nothing(error: BaseException, *_: Any) -> None:
 
 
 def _message(error: BaseException) -> str:
-    return str(error.args[0]) if error.args else ""
+    return str(vars(error).get("_said", ""))

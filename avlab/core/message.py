@@ -118,6 +118,8 @@ class Failure:
     input: int = 0
     members: list[Failure] = field(default_factory=list)
     """Of an exception group: at most MAX_MEMBERS in all its levels, without tracebacks."""
+    args: str = ""
+    """What a builtin exception was made of: a JSON list of plain values."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,8 @@ from avlab.core.registry import close_matches, name_of, registered
 from avlab.flow.structure import Row, Tee, branch
 
 VERSION = 1
+MAX_TEES = 32
+"""How deeply tees may lie within each other."""
 
 
 def nodes_to_spec(row: Row) -> list[dict[str, Any]]:
@@ -81,6 +83,8 @@ def _from_spec(spec: object, where: str) -> Any:
         known_keys(spec, {"tee"}, where)
         if not isinstance(spec["tee"], list) or not spec["tee"]:
             raise ConfigError(f"{where}: a tee is a list of branches")
+        if where.count(".tee") >= MAX_TEES:
+            raise ConfigError(f"{where}: tees lie within each other more than {MAX_TEES} levels deep")
         return Tee(tuple(branch(nodes_from_spec(b, f"{where}.tee[{i}]")) for i, b in enumerate(spec["tee"])))
     known_keys(spec, {"node", "config", "remote"}, where)
     name, config = spec.get("node"), spec.get("config", {})
@@ -101,6 +105,6 @@ def known_keys(spec: Mapping[str, Any], known: set[str], where: str) -> None:
     """Raise ConfigError for a key that nobody reads, with its closest match."""
     for key in spec:
         if key not in known:
-            close = close_matches(key, known)
+            close = close_matches(str(key), known)
             hint = f"did you mean {close[0]!r}?" if close else f"it takes: {', '.join(sorted(known)) or 'nothing'}"
             raise ConfigError(f"{where} does not take {key!r}; {hint}")

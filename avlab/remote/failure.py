@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from avlab.core import errors
-from avlab.core.errors import AvlabError, LimitExceeded, NodeError, WorkerDied, nearest_builtin, remote_error
+from avlab.core.errors import (
+    AvlabError,
+    LimitExceeded,
+    NodeError,
+    WorkerDied,
+    arguments_of,
+    made_of,
+    nearest_builtin,
+    remote_error,
+)
 from avlab.core.item import Item
 from avlab.core.message import MAX_MEMBERS, Failure
 from avlab.core.scrub import cut, scrubbed
+from avlab.core.tree import PLAIN
 
 MAX_NAME = 200
 MAX_TEXT = 1000  # of a member of an exception group
@@ -46,7 +58,20 @@ def describe(
         traceback=_bounded(text),
         kind=kind,
         members=_members(error, MAX_MEMBERS)[0],
+        args=_args(error),
     )
+
+
+def _args(error: BaseException) -> str:
+    """What the error was made of, as JSON, if that is short and plain."""
+    args = arguments_of(error)
+    if not all(type(each) in PLAIN for each in args):
+        return ""
+    try:
+        text = json.dumps(args)
+    except ValueError:  # an integer of thousands of digits
+        return ""
+    return text if len(text) <= MAX_TEXT else ""
 
 
 def _members(error: BaseException, left: int) -> tuple[list[Failure], int]:
@@ -93,4 +118,18 @@ def restore(failure: Failure, first_undelivered: int | None = None) -> AvlabErro
         if isinstance(own, type) and issubclass(own, AvlabError) and not issubclass(own, NodeError):
             return own(message)
     members = [restore(each) for each in failure.members]
-    return remote_error(name, failure.builtin, message, scrubbed(failure.traceback), failure.input or None, members)
+    error = remote_error(name, failure.builtin, message, scrubbed(failure.traceback), failure.input or None, members)
+    made_of(error, _plain_args(failure.args))
+    return error
+
+
+def _plain_args(text: str) -> tuple[Any, ...]:
+    if not 2 < len(text) <= MAX_TEXT:
+        return ()
+    try:
+        args = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(args, list) or not all(type(each) in PLAIN for each in args):
+        return ()
+    return tuple(scrubbed(each) if isinstance(each, str) else each for each in args)

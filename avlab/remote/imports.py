@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import decode_source
 
 from avlab.core.errors import BundleError
 from avlab.remote.finder import OWN, Finder, Origin, Spot
@@ -154,11 +155,13 @@ class Walk:
 
 
 def decode(content: bytes, filename: str) -> str:
-    """Python source as text. Raises BundleError if it is not UTF-8."""
+    """Python source as text, in the encoding that it declares (UTF-8 by default). Raises BundleError if it is in another one."""
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
+        return decode_source(content)
     except UnicodeDecodeError as error:
-        raise BundleError(f"{filename} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+        raise BundleError(f"{filename} is not {error.encoding} (byte {error.start}): save it as UTF-8") from error
+    except (SyntaxError, LookupError) as error:  # of the declaration itself
+        raise BundleError(f"{filename}: {error}: save it as UTF-8") from error
 
 
 def _absolute(each: Import, package: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import marshal
 import os
 import sys
@@ -118,8 +118,8 @@ def _is_compiled_from(module: ModuleType, content: bytes, file: Path, unknown: b
 def _needs(module: ModuleType, file: Path) -> set[str]:
     """Every module name that this one's imports touch."""
     try:
-        found = imports(file.read_text(encoding="utf-8-sig"))
-    except (OSError, SyntaxError, UnicodeDecodeError):
+        found = imports(importlib.util.decode_source(file.read_bytes()))
+    except (OSError, SyntaxError, UnicodeDecodeError, LookupError):
         return set()
     package = (module.__package__ or "").split(".")
     names: set[str] = set()

@@ -116,6 +116,12 @@ class Callee:
             self.count = number + 1
             yield number
 
+    def opens(self, path: str):
+        return open(path)
+
+    def refuses(self, *args: object):
+        raise ValueError(*args)
+
     def sums_up(self, numbers: list[int]):
         total = 0
         for number in numbers:

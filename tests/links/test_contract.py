@@ -1,6 +1,7 @@
 """One contract for every link: in memory, embedded executor, gRPC."""
 
 import builtins
+import errno
 import gc
 import threading
 from fractions import Fraction
@@ -171,6 +172,22 @@ def test_the_remote_traceback_shows_the_users_lines_and_none_of_ours(open_sessio
     with pytest.raises(ValueError, match="no 1") as caught:
         list(session.stream([Item(1, 40, Fraction(1, 10), "video", 7)]))
     assert "while processing item 7 of track 'video' (pts 40)" in caught.value.remote_traceback
+
+
+def test_remote_errors_have_the_arguments_of_the_original(open_session) -> None:
+    session = open_session(Callee())
+    with pytest.raises(FileNotFoundError, match="No such file") as missing:
+        session.call("opens", "/nowhere/at/all")
+    assert (missing.value.errno, missing.value.filename) == (errno.ENOENT, "/nowhere/at/all")
+    cases = ((("two", 2, None), ("two", 2, None)), ((), ("",)), (("\x1b[31m red",), ("\\x1b[31m red",)))
+    for args, told in cases:
+        with pytest.raises(ValueError) as refused:
+            session.call("refuses", *args)
+        assert refused.value.args == told
+    for args in ([1], ["a"], ("x" * 5000,)):
+        with pytest.raises(ValueError) as refused:
+            session.call("refuses", args)
+        assert refused.value.args == (str(refused.value),)
 
 
 def test_what_cannot_be_called_says_so(open_session) -> None:

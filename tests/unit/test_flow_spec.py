@@ -129,6 +129,13 @@ def test_unregistered_nodes():
         Pipeline([[1, 2], Blur()]).to_spec()
 
 
+def within_tees(levels):
+    node = {"node": "Blur"}
+    for _ in range(levels):
+        node = {"tee": [[node]]}
+    return node
+
+
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
@@ -156,6 +163,8 @@ def test_unregistered_nodes():
         ({"version": 1, "nodes": [{"tee": [[]], "node": "Blur"}]}, ConfigError, "does not take 'node'"),
         ({"version": 1, "nodes": [{"node": "Blur", "remote": 5}]}, ConfigError, "URL 5 is no text"),
         ({"version": 1, "nodes": [], "capacity": 0}, ConfigError, "capacity=0"),
+        ({"version": 1, "nodes": [], 3: 4}, ConfigError, "does not take 3"),
+        ({"version": 1, "nodes": [within_tees(3000)]}, ConfigError, "more than 32 levels deep"),
         ({"version": 1, "nodes": [], "capacity": "8"}, ConfigError, "capacity='8'"),
     ],
 )

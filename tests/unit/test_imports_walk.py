@@ -270,3 +270,17 @@ def test_deleted_and_installed_modules_stay(project):
     assert loaded.reload_changed(base) == []
     assert Finder(base).origin("pytest") is Origin.INSTALLED
     assert Finder(base).origin("avlab.core") is Origin.INSTALLED
+
+
+def test_a_module_in_the_encoding_that_it_declares(tmp_path: Path) -> None:
+    write(tmp_path, {"alone.py": ""})
+    (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\nimport alone\nname = 'é'\n".encode("latin-1"))
+    assert needed(tmp_path, "import latin") == ["alone.py", "latin.py"]
+    for text, words in (
+        (b"name = '\xe9'", "latin.py: invalid or missing encoding declaration"),
+        (b"\n\n\nname = '\xe9'", "latin.py is not utf-8"),
+        (b"# coding: nonsense\n", "unknown encoding: nonsense"),
+    ):
+        (tmp_path / "latin.py").write_bytes(text)
+        with pytest.raises(BundleError, match=f"{words}.*save it as UTF-8"):
+            walked(tmp_path, "import latin")
