@@ -18,6 +18,7 @@ from avlab.core.errors import LinkClosed, MediaError
 MOST_BYTES = 64 << 20
 """Of one message."""
 _WAITING = 256  # messages for views, and others
+_READ = 1 << 16
 _HEAD = struct.Struct(">II")  # length of the JSON text, count of buffers
 _LENGTH = struct.Struct(">I")
 
@@ -31,6 +32,7 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._inbox = connection.makefile("rb", _READ)  # beside a busy cell each call of the system waits for its turn
         receiver: Receiver[_Outgoing]
         self._outbox, receiver = open_channel(2 * _WAITING, Policy.LATEST, lambda waiting: (waiting[0], _WAITING))
         self._writer = threading.Thread(target=self._write, args=(receiver,), name="avlab:wire", daemon=True)
@@ -64,16 +66,13 @@ class Wire:
     def _exactly(self, size: int) -> bytes:
         if size > MOST_BYTES:
             raise MediaError(f"a message of {size} bytes came, {MOST_BYTES} are allowed")
-        parts = bytearray()
-        while len(parts) < size:
-            try:
-                part = self._socket.recv(size - len(parts))
-            except OSError:  # closed on this side
-                part = b""
-            if not part:
-                raise LinkClosed("the other process has ended the connection")
-            parts += part
-        return bytes(parts)
+        try:
+            data: bytes = self._inbox.read(size)
+        except (OSError, ValueError):  # closed on this side
+            data = b""
+        if len(data) < size:
+            raise LinkClosed("the other process has ended the connection")
+        return data
 
     def close(self, timeout: float = 1.0) -> None:
         """Send what waits, then end. Idempotent."""
@@ -82,6 +81,7 @@ class Wire:
             self._writer.join(timeout)
         with suppress(OSError):  # it has ended already
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._inbox.close()
         self._socket.close()
 
 
