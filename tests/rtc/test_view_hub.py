@@ -191,6 +191,21 @@ def test_nothing_is_encoded_for_nobody(hub: Outgoing) -> None:
     }  # fmt: skip
 
 
+def test_sound_that_nobody_hears_has_a_level_and_costs_no_encode(hub: Outgoing) -> None:
+    taker = Takes("audio")
+    viewer = hub.viewer(taker)
+    viewer.sound = False
+    sound = [item for item in TestSource(size=SIZE, duration=1).items() if item.track == "audio"]
+    for item in sound[:25]:
+        hub.put(item)
+    assert (hub.counts["bytes"], taker.got) == (0, [])
+    assert hub.level == pytest.approx(0.1 / 2**0.5, rel=0.05)
+    viewer.sound = True
+    for item in sound[25:]:
+        hub.put(item)
+    assert len(taker.arrived(25)) == 25
+
+
 def test_a_paused_viewer_costs_nothing_and_goes_on_with_a_key_picture(hub: Outgoing) -> None:
     taker = Takes()
     viewer = hub.viewer(taker)

@@ -1,7 +1,10 @@
 """A live view's messages: hello, pictures with acknowledgement, status; and what a hostile browser's side may send."""
 
 import asyncio
+import itertools
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,15 +20,22 @@ import av
 import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
+from avlab_kernel.live import widget
 from avlab_kernel.live.process import ProcessRun, spare
+from pages import FLAGS, chromium
+from playwright.sync_api import sync_playwright
 
 import avlab
+from avlab.core.errors import LinkClosed
 from avlab.core.item import Item
+from avlab.media.rtc.encoder import Coded
 from avlab.media.rtc.live import Live
+from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.view_direct import DirectPath, apart
-from avlab.media.rtc.view_messages import Flight
+from avlab.media.rtc.view_messages import Flight, MessagePath
 from avlab.media.rtc.view_results import drawn
 from avlab.media.runtime import MediaRuntime
+from avlab.media.runtime_process import Wire
 from avlab.media.sources.test import TestSource, read_frame_number
 
 SIZE = 320, 180
@@ -138,6 +148,95 @@ def test_a_long_way_takes_every_picture_and_a_slow_one_no_queue_of_them() -> Non
     for trip in (0, 50, 150, 250):
         assert len(departures(trip)) >= 0.9 * 6000 / 33, trip
     assert len(departures(20, each=100)) == pytest.approx(60, abs=6)  # what the way can take, 10 per second
+
+
+def test_a_picture_that_was_begun_is_sent_and_none_is_begun_that_could_not_be_decoded() -> None:
+    now, sent, hub = [0], [], Outgoing()
+    path = MessagePath(hub, lambda message, _: sent.append(message["n"]), "a", "h264", 0, lambda: now[0] * 1_000_000)
+    viewer, key, delta = path.viewer, Coded("video", b"", 0, True, 0), Coded("video", b"", 0, False, 0)
+    viewer.offer(key)
+    now[0] = 20
+    path.acknowledge(1, 0.0)
+    for _ in range(3):
+        assert viewer.ready()
+        viewer.offer(delta)
+    now[0] = 139
+    assert viewer.ready()
+    now[0] = 145  # encoding it has taken a moment, and now none may be begun
+    viewer.offer(delta)
+    assert sent == [1, 2, 3, 4, 5]
+    assert not viewer.ready()
+    viewer.offer(delta)  # it was encoded for others
+    path.acknowledge(4, 0.0)
+    assert sent == [1, 2, 3, 4, 5] and path.dropped == 1 and not viewer.ready()
+    path.acknowledge(5, 0.0)
+    assert viewer.ready()
+    for coded in (delta, key, delta):
+        viewer.offer(coded)
+    assert sent == [1, 2, 3, 4, 5, 6, 7]
+    hub.close()
+
+
+SHOW = """() => {
+  const canvas = document.createElement("canvas");
+  window.said = [];
+  const view = { ui: { canvas }, send: (message) => said.push({ ...message, at: performance.now() }) };
+  const messages = new Messages(view, () => {});
+  window.show = (n) => messages.draw(canvas, { n, size: [300, 150] }, performance.now());
+}"""
+
+
+def test_a_browser_acknowledges_every_second_picture_of_thirty_a_second_and_each_of_ten() -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        page = browser.new_page()
+        page.clock.install(time=0)
+        page.clock.pause_at(1)
+        page.goto("about:blank")
+        page.add_script_tag(content=Path(widget.__file__).with_name("view_messages.js").read_text())
+        page.evaluate(SHOW)
+        shown = [(n, 33 if n <= 60 else 100) for n in range(1, 71)]
+        for n, pause in shown:
+            page.evaluate("(n) => show(n)", n)
+            page.clock.run_for(pause)
+        said = page.evaluate("said")
+        browser.close()
+    numbers = [each["n"] for each in said]
+    assert {each["type"] for each in said} == {"ack"}
+    assert numbers == sorted(set(numbers)) and numbers[-10:] == list(range(61, 71))
+    assert 60 * 33 / 67 <= len(numbers) - 10 <= 60 * 33 / 60 + 2
+    assert all(b["at"] - a["at"] >= 60 for a, b in itertools.pairwise(said))
+    assert all(0 <= each["spent"] <= 60 for each in said)  # what an acknowledgement waited is no part of the way
+
+
+def test_a_message_of_a_child_is_read_in_one_go() -> None:
+    calls = []
+
+    class Counting(socket.socket):
+        def recv_into(self, *args: Any) -> int:
+            calls.append("recv_into")
+            return super().recv_into(*args)
+
+        def recv(self, *args: Any) -> bytes:
+            calls.append("recv")
+            return super().recv(*args)
+
+    ours, theirs = socket.socketpair()
+    ours, theirs = Counting(fileno=ours.detach()), Wire(theirs)
+    wire = Wire(ours)
+    message, data = {"type": "picture", "n": 1}, bytes(range(256)) * 100
+    theirs.send(message, [data, b""])
+    select.select([ours], [], [], 10)
+    assert wire.receive() == (message, [data, b""])
+    assert len(calls) == 1  # each one waits for its turn beside a busy cell
+    theirs.send(message, [data * 100])
+    assert wire.receive() == (message, [data * 100])
+    theirs.close()
+    with pytest.raises(LinkClosed):
+        wire.receive()
+    wire.close()
+    with pytest.raises(LinkClosed):
+        wire.receive()
 
 
 def test_a_hidden_view_gets_nothing(live: Live, side: Side) -> None:

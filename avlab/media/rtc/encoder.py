@@ -136,11 +136,13 @@ class SoundEncoder:
         context.options = {"application": "lowdelay", "frame_duration": "20", "compression_level": "5"}
         self._context = context
 
-    def encode(self, frame: Any, pts: int) -> Iterator[tuple[bytes, int]]:
-        """Coded blocks that are ready, each with its pts in samples of 48 kHz."""
+    def encode(self, frame: Any, pts: int, heard: bool = True) -> Iterator[tuple[bytes, int]]:
+        """Coded blocks that are ready, each with its pts in samples of 48 kHz; where nobody hears them only their level is taken."""
         for block, at in self._blocks(frame, pts):
             samples = np.frombuffer(block.planes[0], np.int16, 2 * BLOCK).astype(np.float32)
             self.level = float(np.sqrt(samples.dot(samples) / len(samples))) / 32768
+            if not heard:
+                continue
             try:
                 packets = self._context.encode(block)
             except av.FFmpegError as error:

@@ -24,7 +24,7 @@ class Viewer:
 
     A viewer gets pictures from a key picture on; ``ask_key()`` brings the next one. Nothing is encoded for a viewer that is not
     ``active``, and while none is ``ready`` pictures are left out before they are encoded, which costs no key picture.
-    ``limit``: bits per second that the viewer can take, None for no limit.
+    ``limit``: bits per second that the viewer can take, None for no limit. ``sound``: whether it wants any.
     """
 
     def __init__(self, hub: Outgoing, take: Callable[[Coded], None], rung: int, form: str) -> None:
@@ -33,7 +33,7 @@ class Viewer:
         self.limit: int | None = None
         self.ready: Callable[[], bool] = lambda: True
         self.origins: Callable[[], dict[str, int | None]] = dict
-        self.active = True
+        self.active = self.sound = True
         self._needs_key = True
 
     @property
@@ -206,11 +206,17 @@ class Outgoing:
         for viewer in viewers:
             viewer.offer(coded)
 
+    def heard(self) -> bool:
+        """Whether any viewer wants sound."""
+        with self._lock:
+            return any(viewer.active and viewer.sound for viewer in self._viewers)
+
     def ready(self, lane: str) -> bool:
         """Whether any viewer of this encoder can take a picture now."""
         with self._lock:
             viewers = [viewer for viewer in self._viewers if viewer.active and viewer.lane == lane]
-        return any(viewer.ready() for viewer in viewers)
+        answers = [viewer.ready() for viewer in viewers]  # each is asked, for each will be given the picture
+        return any(answers)
 
     def rate(self, rung: int) -> int:
         """Bits per second for a rung: what its size wants, what its viewers can take."""

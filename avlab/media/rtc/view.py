@@ -224,7 +224,8 @@ class View:
 
     def _set(self, message: Mapping[str, Any]) -> None:
         self._shown = bool(message.get("shown", self._shown))
-        self._messages.sound = bool(message.get("sound", self._messages.sound))
+        viewer = self._messages.viewer
+        viewer.sound = bool(message.get("sound", viewer.sound))
         if "width" in message:
             self._rung = _rung(message["width"], self._all.hub.size[0])
         self._apply()

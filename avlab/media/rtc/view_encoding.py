@@ -26,6 +26,7 @@ class Hub(Protocol):
     problem: str
 
     def ready(self, lane: str) -> bool: ...
+    def heard(self) -> bool: ...
     def rate(self, rung: int) -> int: ...
     def give(self, coded: Coded, lane: str | None) -> None: ...
 
@@ -106,7 +107,7 @@ class SoundEncoding:
         hub = self._hub
         with self._lock:
             try:
-                for data, pts in self._encoder.encode(item.value, time // SOUND_TICKS):
+                for data, pts in self._encoder.encode(item.value, time // SOUND_TICKS, hub.heard()):
                     since = captured(item, hub.clock)
                     hub.give(Coded("audio", data, pts, True, since, own=item.time, form="opus"), None)
             except (AvlabError, ValueError) as error:

@@ -66,7 +66,7 @@ class Flight:
 class MessagePath:
     """Pictures as messages to one view, and sound when the view wants it.
 
-    While its `Flight` is not free, no further picture is sent. Where others look at the same encoder and go on, this view begins
+    While its `Flight` is not free, no further picture is begun. Where others look at the same encoder and go on, this view begins
     anew with a key picture.
     """
 
@@ -74,17 +74,17 @@ class MessagePath:
         self._send, self._view, self._clock = send, view, clock
         self._lock = threading.Lock()
         self._flight = Flight(clock)
-        self._number, self._blocked = 0, False
+        self._number, self._blocked, self._begun = 0, False, False
         self._heard: list[Coded] = []
         self._ways: deque[float] = deque(maxlen=60)
-        self.sound = False
         self.dropped = 0
         self.viewer: Viewer = hub.viewer(self._take, rung, form)
-        self.viewer.ready = self._ready
+        self.viewer.ready, self.viewer.sound = self._ready, False
 
     def _ready(self) -> bool:
         with self._lock:
-            return self._flight.free
+            self._begun = self._flight.free and not self._blocked
+            return self._begun
 
     def _take(self, coded: Coded) -> None:
         if coded.kind == "audio":
@@ -92,7 +92,8 @@ class MessagePath:
             return
         now = self._clock()
         with self._lock:
-            if not coded.key and (self._blocked or not self._flight.free):
+            begun, self._begun = self._begun, False
+            if not coded.key and (self._blocked or not (begun or self._flight.free)):
                 self._blocked = True
                 self.dropped += 1
                 return
@@ -107,7 +108,7 @@ class MessagePath:
         self._send(message, [coded.data])
 
     def _hear(self, coded: Coded) -> None:
-        if not self.sound:
+        if not self.viewer.sound:
             self._heard.clear()
             return
         self._heard.append(coded)
@@ -122,14 +123,16 @@ class MessagePath:
             took = self._flight.came(number)
             if took is not None:
                 self._ways.append(max(0.0, (took * 1e3 - spent) / 2))
-            free = self._blocked and not self._flight
-        if free:
+            again = self._blocked and not self._flight
+            self._blocked &= not again
+        if again:
             self.viewer.ask_key()
 
     def restart(self) -> None:
         """The view cannot decode on: forget what it has not acknowledged and begin anew."""
         with self._lock:
             self._flight.clear()
+            self._blocked = False
         self.viewer.ask_key()
 
     @property

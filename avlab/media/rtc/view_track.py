@@ -113,6 +113,7 @@ def attach(
     """
     tracks = {kind: LiveTrack(kind) for kind in ("video", "audio") if kind in kinds}
     viewer = hub.viewer(lambda coded: tracks[coded.kind].push(coded) if coded.kind in tracks else None, rung)
+    viewer.sound = "audio" in tracks
     next(iter(tracks.values())).on("ended", viewer.close)
     viewer.origins = lambda: {kind: track.origin for kind, track in tracks.items()}
     for track in tracks.values():

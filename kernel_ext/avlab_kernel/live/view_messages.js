@@ -2,6 +2,7 @@
 
 const LEAD = 0.05; // seconds that sound lies ready before it is played
 const AHEAD = 50; // blocks in which it must have come down to that
+const TELL = 60; // ms between two acknowledgements: a kernel works more for one of them than for sending a picture
 
 class Messages {
   constructor(view, shown) {
@@ -10,6 +11,7 @@ class Messages {
     this.context = view.ui.canvas.getContext("2d");
     this.flying = new Map();
     this.sound = null;
+    this.told = -TELL;
   }
 
   async picture(message, data) {
@@ -39,7 +41,7 @@ class Messages {
   }
 
   skip(n) {
-    this.view.send({ type: "ack", n, spent: 0 });
+    this.tell(n, performance.now());
     this.view.send({ type: "key" });
   }
 
@@ -48,9 +50,24 @@ class Messages {
     const [width, height] = message.size;
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     this.context.drawImage(image, 0, 0, width, height);
-    const spent = performance.now() - came;
-    this.view.send({ type: "ack", n: message.n, spent });
-    this.shown(message, spent);
+    this.tell(message.n, came);
+    this.shown(message, performance.now() - came);
+  }
+
+  // Acknowledges a picture, and with it all before it, at once or when `TELL` has passed since the last time.
+  tell(n, came) {
+    if (!this.telling || n > this.newest[0]) this.newest = [n, came]; // still pictures may be drawn out of order
+    const wait = this.told + TELL - performance.now();
+    if (wait <= 0) this.acknowledge();
+    else this.telling ??= setTimeout(() => this.acknowledge(), wait);
+  }
+
+  acknowledge() {
+    clearTimeout(this.telling);
+    this.telling = null;
+    this.told = performance.now();
+    const [n, came] = this.newest;
+    this.view.send({ type: "ack", n, spent: this.told - came });
   }
 
   hear(message, blocks) {
@@ -100,6 +117,7 @@ class Messages {
 
   close() {
     this.quiet();
+    clearTimeout(this.telling);
     if (this.decoder && this.decoder.state !== "closed") this.decoder.close();
   }
 }
