@@ -103,7 +103,7 @@ class View {
       return;
     }
     try {
-      this.direct = new Direct(this, this.welcomed, (frame, spent) => this.shown("direct", frame, spent), (reason) => this.noDirect(reason));
+      this.direct = new Direct(this, this.welcomed, (frame, spent, pictures) => this.shown("direct", frame, spent, pictures), (reason) => this.noDirect(reason));
     } catch (error) {
       this.noDirect(`The browser refused: ${error.message}`);
     }
@@ -133,14 +133,14 @@ class View {
     this.hush();
   }
 
-  shown(path, frame, spent) {
+  shown(path, frame, spent, pictures = 1) {
     if (path === "direct" && this.path !== "direct") this.go("direct");
     if (path === "messages" && this.path === "direct") return;
     if (path === "messages" && !this.path) this.go("messages");
     const state = this.state;
     state.came = performance.now();
-    state.frames++;
-    state.total = (state.total ?? 0) + 1;
+    state.frames += pictures;
+    state.total = (state.total ?? 0) + pictures;
     if (spent !== null && spent >= 0) state.spent.push(spent);
     if (path === "messages") state.age = frame.age;
     const origin = state.status?.views?.[this.name]?.origins?.video;

@@ -43,7 +43,10 @@ class Direct extends Attempt {
       if (this.dead) return;
       this.last = performance.now();
       const spent = frame.receiveTime ? frame.expectedDisplayTime - frame.receiveTime : null;
-      this.shown(frame, spent);
+      // A page that is busy is called less often than pictures are shown.
+      const pictures = this.presented === undefined ? 1 : frame.presentedFrames - this.presented;
+      this.presented = frame.presentedFrames;
+      this.shown(frame, spent, pictures);
       view.ui.video.requestVideoFrameCallback(seen);
     };
     view.ui.video.requestVideoFrameCallback(seen);
