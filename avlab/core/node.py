@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from avlab.core.errors import ConfigError, PipelineError
 from avlab.core.item import Item
+from avlab.core.scrub import address
 
 REQUIRED = inspect.Parameter.empty
 
@@ -170,7 +171,8 @@ class Node:
 
     def __repr__(self) -> str:
         values = ((name, getattr(self, name, default), default) for name, (_, default) in parameters(type(self)).items())
-        given = ", ".join(f"{name}={value!r}" for name, value, default in values if value is not default)
+        shown = ((name, address(value) if isinstance(value, str) else value) for name, value, default in values if value is not default)
+        given = ", ".join(f"{name}={value!r}" for name, value in shown)
         return f"{type(self).__qualname__}({given})"
 
 

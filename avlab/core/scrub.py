@@ -11,6 +11,8 @@ _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u
 # The same, but for what moves within a line, and for colours.
 _HARMFUL = re.compile(r"(\x1b\[[0-9;:]{0,40}m)|[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
+_SECRET = re.compile(r"(?:(://)[^/?#\s]*(?=@))|(?:(\btoken=)[^&\s]+)")
+
 
 def cut(text: str, most: int = MAX_TEXT) -> str:
     """At most about ``most`` characters: the beginning and the end."""
@@ -30,6 +32,11 @@ def harmless(text: str) -> str:
 def cell(text: str, most: int = 400) -> str:
     """`scrubbed`, on one line."""
     return " ".join(scrubbed(text, most).split())
+
+
+def address(text: str) -> str:
+    """A URL as it may be shown: without user and password, and without a token."""
+    return _SECRET.sub(r"\1\2…", text)
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -179,7 +179,7 @@ class _Matcher:
 def _check(parts: Sequence[Any], tolerance: float, wait: float) -> None:
     if len(parts) < 2 or len({id(p) if not isinstance(p, str) else p for p in parts}) < len(parts):
         raise ConfigError(f"zip_by_pts needs at least two different parts, not {list(parts)!r}")
-    if tolerance < 0 or wait <= 0:
+    if not (0 <= tolerance < math.inf and 0 < wait < math.inf):
         raise ConfigError(f"zip_by_pts: tolerance={tolerance!r}, wait={wait!r}: seconds, from 0 and above 0")
 
 

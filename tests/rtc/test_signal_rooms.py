@@ -72,6 +72,22 @@ def test_malformed_messages_are_denied(message):
         rooms.route(member, message)
 
 
+def test_a_message_that_can_just_be_read_is_passed_on_or_denied():
+    rooms = Rooms(Bounds(burst=10_000), FakeClock())
+    first, (second, _) = entered(rooms)[0], entered(rooms)
+    denied = 0
+    for depth in range(500, 2000):
+        try:
+            data = json.loads("[" * depth + "]" * depth)
+        except RecursionError:
+            break
+        try:
+            rooms.route(first, {"to": second.id, "data": data})
+        except Denied:
+            denied += 1
+    assert denied
+
+
 def test_a_member_may_send_so_much_and_again_after_a_while():
     clock = FakeClock()
     rooms = Rooms(Bounds(rate=10, burst=5), clock)

@@ -272,3 +272,21 @@ def test_a_class_says_what_its_instances_consume() -> None:
 
     assert consumes(Doubled) == consumes(Doubled()) == (int,)
     assert consumes(halved) == consumes(halved()) == (float, int)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://user:p@ss@host:554/x", "rtsp://…@host:554/x"),
+        ("https://host/#room=a&token=abc-_123&role=view", "https://host/#room=a&token=…&role=view"),
+        ("http://host/a@b?mail=c@d", "http://host/a@b?mail=c@d"),
+    ],
+)
+def test_what_a_notebook_shows_of_a_node_has_no_password(url: str, shown: str) -> None:
+    class Reads(Node):
+        url: str
+
+        def process(self, value: int) -> int:
+            return value
+
+    assert repr(Reads(url=url)).endswith(f"Reads(url={shown!r})")

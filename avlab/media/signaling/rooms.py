@@ -146,7 +146,10 @@ class Rooms:
         other = self._rooms.get(member.room, {}).get(message["to"])
         if other is None:
             return  # it has just left, and that is on its way
-        self._post(other, {"from": member.id, "data": message["data"]})
+        try:
+            self._post(other, {"from": member.id, "data": message["data"]})
+        except RecursionError:  # it could just be read
+            raise Denied("a message is nested too deeply") from None
 
     def away(self, member: Member) -> None:
         """The member's connection is lost; it has `Bounds.away_seconds` to come back."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from glob import glob
 from typing import Any
@@ -12,6 +11,7 @@ import av
 from av.format import ContainerFormat
 
 from avlab.core.errors import ConfigError, MediaError
+from avlab.core.scrub import address
 
 NETWORK = ("rtsp", "rtsps", "rtmp", "srt", "udp", "http", "https")
 _PROTOCOLS = {
@@ -43,7 +43,7 @@ def device(name: str) -> Device:
     ``kmsgrab:…``, or the path of a file. Raises ConfigError for anything else."""
     scheme, _, rest = name.partition(":")
     if scheme in NETWORK and rest.startswith("//"):
-        shown = re.sub(r"//[^/]*@", "//…@", name)
+        shown = address(name)
         options = {"protocol_whitelist": _PROTOCOLS.get(scheme, scheme), "fflags": "nobuffer"}
         if scheme.startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
