@@ -135,7 +135,7 @@ define debian
 	  || { echo "this needs$$missing: install that and run make again" >&2; exit 1; }
 endef
 programs: # of tests
-	$(call debian,chromium=chromium turnserver=coturn ip=iproute2 runsc=runsc node=nodejs npm=npm $(shell \
+	$(call debian,chromium=chromium turnserver=coturn Xvfb=xvfb ip=iproute2 runsc=runsc node=nodejs npm=npm $(shell \
 	  docker compose version >/dev/null 2>&1 || echo docker-compose=docker-compose))
 engine: # of images: Docker, and where there is no registry either what makes a base; nothing where an engine answers
 	$(call debian,$(shell docker version >/dev/null 2>&1 || echo dockerd=docker.io mmdebstrap=mmdebstrap))

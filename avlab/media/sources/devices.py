@@ -22,7 +22,12 @@ _PROTOCOLS = {
     "http": "http,tcp",
 }
 _INPUTS = {"v4l2": "video", "alsa": "audio", "pulse": "audio", "x11grab": "video", "kmsgrab": "video"}
-_INSTEAD = {"pulse": "alsa:default, which PulseAudio and PipeWire serve", "kmsgrab": "screen (X11)"}
+_INSTEAD = {"pulse": "alsa:default, which PulseAudio and PipeWire serve (Debian: libasound2-plugins, pipewire-alsa)", "kmsgrab": "screen (X11)"}
+# The ALSA library in PyAV's wheels looks for these where it was built: in a folder of /tmp, which anybody may make.
+_ALSA = {
+    "ALSA_CONFIG_DIR": ("/usr/share/alsa", "/usr/local/share/alsa"),
+    "ALSA_PLUGIN_DIR": ("/usr/lib/*/alsa-lib", "/usr/lib64/alsa-lib", "/usr/lib/alsa-lib"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,17 @@ def _check(found: Device) -> None:
         raise MediaError(
             f"{found.shown!r}: the FFmpeg in PyAV {av.__version__} has no {found.format}; {hint}"
         ) from None
+    if found.format == "alsa":
+        _find_alsa()
     if found.format == "x11grab" and found.location in ("", "default"):
         raise MediaError(f"{found.shown!r}: there is no X display here; set DISPLAY, or name it: x11grab::0.0")
+
+
+def _find_alsa() -> None:
+    """Name the system's configuration and plugins in the environment, where nobody has named others."""
+    for name, places in _ALSA.items():
+        there = [folder for place in places for folder in sorted(glob(place))]
+        os.environ.setdefault(name, there[0] if there else places[-1])
 
 
 def _reason(error: BaseException) -> str:
@@ -105,6 +119,8 @@ def _remedy(found: Device, error: BaseException) -> str:
     if found.format == "v4l2":
         there = ", ".join(sorted(glob("/dev/video*"))) or "none"
         return "add yourself to the group video" if denied else f"cameras here: {there}; is another program using it?"
+    if found.format == "alsa" and not os.path.isdir(os.environ["ALSA_CONFIG_DIR"]):
+        return "install ALSA's configuration (Debian: libasound2-data)"
     if found.format in ("alsa", "pulse"):
         return (
             "add yourself to the group audio" if denied else "list the inputs with `arecord -L` and name one, alsa:NAME"
