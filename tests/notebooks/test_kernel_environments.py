@@ -79,6 +79,7 @@ def test_the_default_executor_with_packages(kernel):
     kernel.run("%avlab connect local:", ok=True)
 
 
+@pytest.mark.alone
 def test_the_stop_button_ends_an_installation(kernel):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # an index that never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"

@@ -41,6 +41,7 @@ def defined(kernel):
     kernel.run("work = Work()", ok=True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("call", ["work.sleep()", "work.busy()", "forever()"])
 def test_stop_ends_a_call_and_keeps_the_object(kernel, call):
     result = kernel.run(call, interrupt="started")
@@ -51,6 +52,7 @@ def test_stop_ends_a_call_and_keeps_the_object(kernel, call):
     assert kernel.value("work.process(1), work.calls") == "(1, 1)"
 
 
+@pytest.mark.alone
 def test_stop_ends_a_call_that_does_not_want_to_end(kernel):
     result = kernel.run("work.stubborn()", interrupt="started")
     assert result.error == "KeyboardInterrupt"
@@ -60,6 +62,7 @@ def test_stop_ends_a_call_that_does_not_want_to_end(kernel):
     assert kernel.value("Work().process(1)") == "1"
 
 
+@pytest.mark.alone
 def test_stop_ends_an_awaited_call(kernel):
     result = kernel.run("await work.wait()", interrupt="started")
     assert result.error in ("KeyboardInterrupt", "CancelledError")
@@ -67,6 +70,7 @@ def test_stop_ends_an_awaited_call(kernel):
     assert kernel.value("work.process(1)") == "1"
 
 
+@pytest.mark.alone
 def test_stop_ends_a_pipeline(kernel):
     result = kernel.run("import avlab, itertools\navlab.Pipeline([itertools.count(), work]).run()", interrupt="at 9")
     assert result.error == "KeyboardInterrupt"

@@ -9,6 +9,7 @@ import pytest
 from fault_camera import filmed
 from fault_lab import Figures, Lab, outage, phase, viewed
 
+pytestmark = pytest.mark.alone
 NETWORKS = {"clean": {}, "10 %": {"loss": 0.1}, "±50 ms": {"jitter": 0.05}}
 
 
