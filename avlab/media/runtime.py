@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable
-from typing import ClassVar, TypeVar
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any, ClassVar, TypeVar
 
 from avlab.core.portal import Call, Portal
 
@@ -39,18 +39,25 @@ class MediaRuntime:
         """Begin a coroutine on the loop; the call can be waited for and cancelled."""
         return self._portal.submit(awaitable)
 
-    def post(self, awaitable: Awaitable[object]) -> None:
+    def post(self, work: Coroutine[Any, Any, object]) -> None:
         """Begin a coroutine that nobody waits for: what it raises is logged, as asyncio does with a task of its own."""
-
-        async def run() -> None:
-            try:
-                await awaitable
-            except Exception as error:  # noqa: BLE001  logged: the loop is that of all others too
-                context = {"message": f"{awaitable!r} failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-
-        self._portal.submit(run())
+        self._portal.submit(_Logged(work))
 
     def close(self) -> None:
         """Cancel what runs, end the thread. Idempotent."""
         self._portal.close()
+
+
+class _Logged:
+    """A coroutine whose error is told to its loop. It can be dropped unbegun, as a coroutine can."""
+
+    def __init__(self, work: Coroutine[Any, Any, object]) -> None:
+        self._work = work
+        self.close = work.close
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            yield from self._work.__await__()
+        except Exception as error:  # noqa: BLE001  logged: the loop is that of all others too
+            context = {"message": f"{self._work!r} failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
