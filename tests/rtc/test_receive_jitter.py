@@ -1,6 +1,7 @@
 """Jitter buffers against every order of packets there is, and against networks that exist only as numbers."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from statistics import quantiles
 
@@ -137,6 +138,21 @@ def test_a_part_that_comes_in_time_repairs_the_picture():
     buffer.add(part(1, 0, 0.1, False, False))
     assert len(buffer.pop(0.1)) == 1
     assert not buffer.wants_key(0.1)
+
+
+def test_repairs_over_a_long_way_are_waited_for_once_it_is_known_to_be_long():
+    buffer, trip, out = VideoBuffer(90000), 0.25, []
+    packets = [(n / 30 + (1 / 30 + trip if n % 15 == 7 else 0), part(n, n, 0.0, True, n % 30 == 0)) for n in range(300)]
+    for now, packet in sorted(packets, key=lambda each: each[0]):
+        while (due := buffer.due()) is not None and due < now:
+            out += buffer.pop(due)
+            buffer.missing(due)
+            buffer.wants_key(due)
+        buffer.add(replace(packet, arrival=now))
+        out += buffer.pop(now)
+    given = [frame.ticks // 3000 for frame in out]
+    assert given[-200:] == list(range(100, 300))
+    assert buffer.counts.skipped <= 3
 
 
 def test_padding_fills_the_line_and_makes_no_picture():

@@ -5,8 +5,10 @@ Sans-IO: times are arguments, in seconds since the origin of the receiver's `Tim
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from avlab.media.rtc.delay import Delay
 from avlab.media.rtc.jitter import Arrivals, Counts, Encoded, Packet
@@ -48,7 +50,7 @@ class VideoBuffer:
         self._newest_ticks = 0
         self._last_ticks = -1
         self._asked: float | None = None
-        self._repair = 0.05  # seconds that a packet that is asked for takes to come
+        self._repairs = deque([0.05], maxlen=15)  # seconds that packets which were asked for took to come
         self._whole: tuple[int, int] | None = None  # sequence numbers of the next picture, once it is whole
 
     def add(self, packet: Packet) -> None:
@@ -125,8 +127,14 @@ class VideoBuffer:
         self.waiting_for_key, self._next, self._asked, self._whole = True, None, None, None
 
     @property
+    def _repair(self) -> float:
+        # The median: a request or its answer may have been lost as well, or the packet only overtaken.
+        return median(self._repairs)
+
+    @property
     def _patience(self) -> float:
-        return min(0.6, max(0.15, 4 * self._repair))
+        # The third try is sent after three of them, and takes one to come.
+        return max(0.15, min(0.6, 4.5 * self._repair), 1.5 * self._repair)
 
     def _gaps(self) -> Iterator[_Missing]:
         """What is missing and still needed."""
@@ -135,8 +143,8 @@ class VideoBuffer:
 
     def _note_missing(self, packet: Packet) -> None:
         found = self._missing.pop(packet.sequence, None)
-        if found is not None and found.asked == 1:
-            self._repair += (packet.arrival - found.since - self._repair) / 8
+        if found is not None:
+            self._repairs.append(packet.arrival - found.since)
         highest, hole = self._highest, (packet.ticks - self._newest_ticks) / self._rate
         self._newest_ticks = max(self._newest_ticks, packet.ticks)
         self._highest = packet.sequence if highest is None else max(highest, packet.sequence)
