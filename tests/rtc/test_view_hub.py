@@ -5,17 +5,19 @@ import itertools
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc.rtp import RTCP_PSFB_PLI, RtcpPsfbPacket
 
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import PICTURE_BASE, Coded, PictureEncoder, SoundEncoder, scaled
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.peer import Peer
-from avlab.media.rtc.view_track import LiveTrack, attach
+from avlab.media.rtc.view_track import LiveTrack, _listen, attach
 from avlab.media.runtime import MediaRuntime
 from avlab.media.sources.test import TestSource, read_frame_number
 
@@ -181,6 +183,31 @@ def test_a_key_picture_comes_when_asked_for(hub: Outgoing) -> None:
     viewer.ask_key()
     feed(hub, items[4:], taker)
     assert [n for n, coded in enumerate(taker.got) if coded.key] == [0, 4]
+
+
+def test_no_picture_takes_longer_than_a_router_holds_it():
+    encoder, dice, sizes = PictureEncoder(0, 400_000), np.random.default_rng(1), []
+    for number in range(40):
+        noise = np.concatenate([dice.integers(96, 160, (360, 640), "u1"), np.full((180, 640), 128, "u1")])
+        data, _, _ = encoder.encode(av.VideoFrame.from_ndarray(noise, format="yuv420p"), number * 3000, number in (0, 20))
+        sizes.append(len(data))
+    assert max(sizes) * 8 <= 0.2 * 400_000
+
+
+def test_who_asks_again_while_a_key_picture_is_on_its_way_gets_one(runtime: MediaRuntime) -> None:
+    async def asks() -> int:
+        asked: list[None] = []
+
+        async def handle(packet: object) -> None:
+            """As aiortc's sender."""
+
+        sender = SimpleNamespace(_handle_rtcp_packet=handle)
+        _listen(sender, SimpleNamespace(limit=None, ask_key=lambda: asked.append(None)))
+        for _ in range(3):
+            await sender._handle_rtcp_packet(RtcpPsfbPacket(fmt=RTCP_PSFB_PLI, ssrc=1, media_ssrc=2))
+        return len(asked)
+
+    assert runtime.run(asks()) == 1
 
 
 def test_nothing_is_encoded_for_nobody(hub: Outgoing) -> None:

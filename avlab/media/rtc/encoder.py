@@ -86,7 +86,8 @@ class PictureEncoder:
         context.pix_fmt, context.time_base, context.framerate = "yuv420p", PICTURE_BASE, 30
         context.bit_rate, context.gop_size, context.profile = self.bit_rate, GROUP, "Baseline"
         # One thread makes one slice: several slices cost more in packets and decoding than threads win at these sizes.
-        buffer = {"maxrate": str(self.bit_rate * 3 // 2), "bufsize": str(self.bit_rate // 2)}
+        # No picture is larger than 0.2 s of the rate: a router's queue holds about that, and a key picture that does not fit never comes whole.
+        buffer = {"maxrate": str(self.bit_rate * 3 // 2), "bufsize": str(self.bit_rate // 5)}
         plain = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1", "forced-idr": "1", "qmin": str(FINEST)}
         context.options = {**plain, **buffer}
         self._context = context

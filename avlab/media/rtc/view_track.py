@@ -24,6 +24,8 @@ from avlab.media.rtc.encoder import PICTURE_BASE, SOUND_BASE, Coded
 from avlab.media.rtc.outgoing import Outgoing, Viewer
 
 _WAITING = {"video": 8, "audio": 25}
+_KEY_AGAIN = 0.5
+"""Seconds in which one key picture is enough: a browser asks again after 0.2 s, and another one would only be in the first one's way."""
 _SETTLING = 3.0  # seconds in which a browser's first estimates are lower than what it can take
 
 
@@ -132,14 +134,17 @@ def _listen(sender: Any, viewer: Viewer) -> None:
     """aiortc keeps key picture requests and estimates for its own encoders; here they go to the viewer as well. It sends again all
     that is asked for; here no more than there is room for."""
     handle, loop = sender._handle_rtcp_packet, asyncio.get_running_loop()
-    began, resent = loop.time(), Resent()
+    began, resent, asked = loop.time(), Resent(), -_KEY_AGAIN
 
     async def heard(packet: Any) -> None:
+        nonlocal asked
         if isinstance(packet, RtcpRtpfbPacket) and packet.fmt == RTCP_RTPFB_NACK and viewer.limit:
             packet.lost = resent.within(viewer.limit, packet.lost, loop.time())
         if isinstance(packet, RtcpPsfbPacket):
             if packet.fmt in (RTCP_PSFB_PLI, RTCP_PSFB_FIR):
-                viewer.ask_key()
+                if loop.time() - asked >= _KEY_AGAIN:
+                    asked = loop.time()
+                    viewer.ask_key()
             elif packet.fmt == RTCP_PSFB_APP and loop.time() - began > _SETTLING:
                 viewer.limit = _estimate(packet.fci) or viewer.limit
         await handle(packet)
