@@ -19,7 +19,7 @@ class Delay:
     """
 
     def __init__(
-        self, quantile: float = 0.98, window: int = 400, margin: float = 0.02, start: float = 0.04, most: float = 1.0
+        self, quantile: float = 0.98, window: int = 400, margin: float = 0.01, start: float = 0.04, most: float = 1.0
     ) -> None:
         self._quantile, self._margin, self._start, self._most = quantile, margin, start, most
         self._newest: deque[float] = deque()
