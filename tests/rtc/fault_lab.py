@@ -66,13 +66,13 @@ class Record:
         return middle(sound) + self.moved(begin, end), middle(pictures)
 
     def _skew(self, begin: float, end: float) -> tuple[float, float]:
-        """How much later sound comes than its picture: what 95 % of the seconds lie between."""
+        """How much earlier sound comes than its picture (ITU-R BT.1359-1's sign): what 95 % of the seconds lie between."""
         pairs = np.array([self._late(at, at + 1) for at in np.arange(begin, end - 0.99)])
         known = pairs[~np.isnan(pairs).any(axis=1)]
         if not len(known):
             return float("nan"), float("nan")
-        early, late = np.percentile(wrapped(known[:, 0] - known[:, 1]), [2.5, 97.5])
-        return float(early), float(late)
+        late, early = np.percentile(wrapped(known[:, 1] - known[:, 0]), [2.5, 97.5])
+        return float(late), float(early)
 
     def back(self, after: float) -> float:
         """Seconds from a moment until pictures and sound both come again."""
@@ -84,8 +84,8 @@ class Record:
 @dataclass(frozen=True)
 class Figures:
     """``pictures``: distinct ones of those sent; ``frozen``: time in pauses beyond 0.1 s; ``audio``: time with sound; ``gap``: longest
-    silence, seconds; ``made_up``: share of sound that was concealed or is out of place; ``skew``: sound after picture, seconds, what 95 %
-    of them lie between; ``late``: of sound, up to a constant."""
+    silence, seconds; ``made_up``: share of sound that was concealed or is out of place; ``skew``: sound before picture, negative after it,
+    seconds, what 95 % of them lie between; ``late``: of sound, up to a constant."""
 
     pictures: float
     frozen: float

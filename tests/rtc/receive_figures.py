@@ -2,7 +2,7 @@
 
 Two peers in one process; flash-and-beep source; what is delivered is measured, not what counters say. audio: share of the time
 for which sound was delivered; gap: longest stretch without; made up: share of the delivered sound that was concealed, by the
-receiver's own count; added: how long the fastest packets of sound are held back at the end, in ms; skew: sound delivered later than its picture (median, ms);
+receiver's own count; added: how long the fastest packets of sound are held back at the end, in ms; skew: sound delivered before its picture, negative after it (median, ms);
 frozen: share of the time in pauses of the picture beyond 100 ms.
 """
 
@@ -78,7 +78,7 @@ def figures(seen: dict[str, Seen]) -> dict[str, str]:
     frozen = sum(max(0.0, b[0] - a[0] - 0.1) for a, b in pairwise(pictures))
     flashes = begins(pictures, lambda frame: frame.to_ndarray(format="gray").mean() > 150)
     beeps = begins(sound, lambda frame: np.abs(frame.to_ndarray().astype(int)).max() > 6000)
-    skews = [min((beep - flash for beep in beeps), key=abs) for flash in flashes[1:-1]] if beeps else []
+    skews = [min((flash - beep for beep in beeps), key=abs) for flash in flashes[1:-1]] if beeps else []
     return {
         "audio": f"{min(1.0, len(sound) * 0.02 / span):.1%}",
         "gap": f"{1e3 * max(b - a - 0.02 for a, b in pairwise(times)):.0f}",
@@ -99,7 +99,7 @@ def begins(seen: Seen, is_on: Any) -> list[float]:
 
 def main() -> None:
     """Print the table."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
     columns = ("audio", "gap", "made up", "added", "skew", "frozen")
     print(f"{'network':10}{'receiver':14}" + "".join(f"{column:>9}" for column in columns))
     for name, case in CASES.items():

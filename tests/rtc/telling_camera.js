@@ -1,5 +1,5 @@
 // Offers a camera whose pictures carry their numbers and a microphone that tells its time (a tone that climbs from 400 to 3400 Hz each
-// second); picture 0 is shown when the first second begins. Gives the description.
+// second). Pictures follow the clock of the sound: number n is painted as soon as the sound of n / 30 s has left. Gives the description.
 async (ours) => {
   const WIDTH = 320, HEIGHT = 180, FPS = 30, RATE = 48000, BITS = 20, SQUARES = BITS + 4;
   const audio = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
@@ -16,7 +16,8 @@ async (ours) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const context = canvas.getContext("2d", { alpha: false });
   const [camera] = canvas.captureStream(0).getVideoTracks();
-  const start = audio.currentTime + 0.2, began = performance.now() + 200;
+  const start = audio.currentTime + 0.2;
+  let next = 0;
   tone.start(start);
 
   function paint(number) {
@@ -36,9 +37,12 @@ async (ours) => {
   }
 
   function tick() {
-    const number = Math.floor(((performance.now() - began) * FPS) / 1000);
-    if (number >= 0) paint(number);
-    setTimeout(tick, began + ((number + 1) * 1000) / FPS - performance.now());
+    const number = Math.floor((audio.currentTime - start) * FPS);
+    if (number >= next) {
+      paint(number);
+      next = number + 1;
+    }
+    setTimeout(tick, (start + next / FPS - audio.currentTime) * 1000);
   }
   tick();
 
