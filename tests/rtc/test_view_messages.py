@@ -150,23 +150,6 @@ def test_a_long_way_takes_every_picture_and_a_slow_one_no_queue_of_them() -> Non
     assert len(departures(20, each=100)) == pytest.approx(60, abs=6)  # what the way can take, 10 per second
 
 
-def test_acknowledgements_that_are_late_are_no_queue_of_pictures() -> None:
-    """Beside a busy cell the kernel reads them late; pictures have come at once all the same, and more may be on their way."""
-    now = [0]
-    flight, went, waiting = Flight(lambda: now[0] * 1_000_000), 0, deque[tuple[int, int, float]]()
-    for now[0] in range(9000):
-        while waiting and waiting[0][0] <= now[0]:
-            _, number, at = waiting.popleft()
-            flight.came(number, at / 1e3)
-        if now[0] % 33 == 0 and flight.free:
-            went += 1
-            flight.went(went)
-            late = 250 if now[0] > 3000 else 10
-            waiting.append((now[0] + 10 + late, went, now[0] + 10 + 5_000_000))
-            assert len(flight) <= 12
-    assert went >= 0.95 * 9000 / 33
-
-
 def test_a_picture_that_was_begun_is_sent_and_none_is_begun_that_could_not_be_decoded() -> None:
     now, sent, hub = [0], [], Outgoing()
     path = MessagePath(hub, lambda message, _: sent.append(message["n"]), "a", "h264", 0, lambda: now[0] * 1_000_000)

@@ -204,9 +204,7 @@ class View:
         """A message of this view."""
         self.heard = self._all._clock()
         if kind == "ack":
-            at = message.get("at")
-            told = at / 1e3 if isinstance(at, int | float) and abs(at) < 1e12 else None
-            self._messages.acknowledge(int(message.get("n", 0)), float(message.get("spent", 0.0)), told)
+            self._messages.acknowledge(int(message.get("n", 0)), float(message.get("spent", 0.0)))
         elif kind == "figures":
             self.report = {key: value for key, value in message.items() if key not in ("type", "view")}
         elif kind == "key":

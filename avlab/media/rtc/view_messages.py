@@ -20,9 +20,6 @@ FLYING, MOST = 3, 12
 QUEUE = 0.1
 """Seconds that a picture may take beyond what the quickest one took, for more than `FLYING` to be on their way."""
 
-LONG, SHORT = 256, 16
-"""Acknowledgements among which the quickest one back is looked for, and the latest one."""
-
 TOGETHER = 2
 """Blocks of sound in one message."""
 
@@ -34,7 +31,6 @@ class Flight:
         self._clock = clock
         self._sent: dict[int, int] = {}
         self._least = 0.0
-        self._back = deque[float](maxlen=LONG)
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -45,23 +41,14 @@ class Flight:
         if len(self._sent) < FLYING:
             return True
         oldest = next(iter(self._sent.values()))
-        within = self._least + QUEUE + self._late
-        return len(self._sent) < MOST and self._least > 0 and (self._clock() - oldest) / 1e9 < within
-
-    @property
-    def _late(self) -> float:
-        """Seconds by which acknowledgements are late, as beside a busy cell: that is no queue of pictures."""
-        return max(list(self._back)[-SHORT:]) - min(self._back) if self._back else 0.0
+        return len(self._sent) < MOST and self._least > 0 and (self._clock() - oldest) / 1e9 < self._least + QUEUE
 
     def went(self, number: int) -> None:
         """It is on its way; numbers increase."""
         self._sent[number] = self._clock()
 
-    def came(self, number: int, at: float | None = None) -> float | None:
-        """It has come, and all before it: seconds since it went, or None for what was not on its way. ``at``: seconds of the other
-        side's clock at which it said so."""
-        if at is not None:
-            self._back.append(self._clock() / 1e9 - at)
+    def came(self, number: int) -> float | None:
+        """It has come, and all before it: seconds since it went, or None for what was not on its way."""
         sent = self._sent.get(number)
         for each in [each for each in self._sent if each <= number]:
             del self._sent[each]
@@ -130,10 +117,10 @@ class MessagePath:
             self._send({"type": "sound", "view": self._view, "pts": times}, [each.data for each in self._heard])
             self._heard.clear()
 
-    def acknowledge(self, number: int, spent: float, at: float | None = None) -> None:
-        """A view has shown this picture, ``spent`` milliseconds after it had come, and says so ``at`` seconds of its clock."""
+    def acknowledge(self, number: int, spent: float) -> None:
+        """A view has shown this picture, ``spent`` milliseconds after it had come."""
         with self._lock:
-            took = self._flight.came(number, at)
+            took = self._flight.came(number)
             if took is not None:
                 self._ways.append(max(0.0, (took * 1e3 - spent) / 2))
             again = self._blocked and not self._flight

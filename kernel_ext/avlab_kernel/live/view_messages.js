@@ -67,7 +67,7 @@ class Messages {
     this.telling = null;
     this.told = performance.now();
     const [n, came] = this.newest;
-    this.view.send({ type: "ack", n, spent: this.told - came, at: this.told });
+    this.view.send({ type: "ack", n, spent: this.told - came });
   }
 
   hear(message, blocks) {
