@@ -94,6 +94,15 @@ def test_contiguous_arrays_are_not_copied_when_encoded():
         assert np.shares_memory(np.frombuffer(view, np.uint8), array)
 
 
+def test_between_fields_nothing_of_the_process_travels():
+    padded = np.dtype([("a", "i1"), ("b", "i8")], align=True)
+    scattered = np.zeros((64, 64), padded)[:, ::2]
+    for _ in range(8):
+        np.full(scattered.nbytes, 255, np.uint8)  # what the next array of this size may find in memory
+        _, _, (buffer,) = registry.encode(scattered)
+        assert not any(bytes(buffer))
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -501,6 +501,22 @@ def test_a_loop_of_a_file_whose_times_begin_late_has_no_gaps(tmp_path):
     assert [round(later - earlier, 3) for earlier, later in itertools.pairwise(times(looped))] == [Fraction(40, 1000)] * 79
 
 
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, monkeypatch):
+    (tmp_path / "big").mkdir()
+    link = tmp_path / "a.mp4"
+    link.symlink_to("big/b.mp4")
+    clip(link, 0.2, (64, 48))
+    assert link.is_symlink()
+    assert os.listdir(tmp_path / "big") == ["b.mp4"]
+    monkeypatch.chdir(tmp_path)
+    sink = FileSink("c.mp4")
+    sink.open()
+    sink.process(Item(av.VideoFrame(64, 48, "yuv420p"), 0, Fraction(1, 25), "video"))
+    monkeypatch.chdir("/")  # the path was meant where it was opened
+    sink.flush()
+    assert (tmp_path / "c.mp4").is_file()
+
+
 def test_a_name_as_long_as_a_folder_takes_it(tmp_path):
     name = "文" * 80 + ".mp4"
     clip(tmp_path / name, 0.2, (64, 48))

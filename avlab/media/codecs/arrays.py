@@ -114,7 +114,11 @@ def _bytes_of(array: Any) -> memoryview:
         return memoryview(b"")
     if array.dtype == np.uint8 and array.flags.c_contiguous:  # pictures, by the short way
         return memoryview(array).cast("B")
-    flat = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    flat = array
+    if not array.flags.c_contiguous:
+        # Between the fields of a structured array, numpy's own copy would leave what this process had there before.
+        flat = np.zeros(array.shape, array.dtype) if array.dtype.names else np.empty(array.shape, array.dtype)
+        flat[...] = array
     view: memoryview = flat.reshape(-1).view(np.uint8).data
     return view
 

@@ -61,6 +61,7 @@ class FileSink(Node):
 
     _container: Any = None
     _partial: str = ""
+    _target: str = ""
 
     def open(self) -> None:
         """Check the path and claim a partial file next to it."""
@@ -72,7 +73,8 @@ class FileSink(Node):
         self._tracks: dict[str, VideoTrack | AudioTrack] = {}
         self._waiting: list[Any] = []
         self._started = self._early = False
-        folder, name = os.path.split(os.path.abspath(path))
+        self._target = os.path.realpath(path)  # a link stays, and what it leads to is written
+        folder, name = os.path.split(self._target)
         stem, extension = os.path.splitext(name)
         if os.path.isdir(path):
             raise MediaError(f"cannot write {self.path!r}: it is a folder")
@@ -118,7 +120,7 @@ class FileSink(Node):
                 self._write(track.flush())
             self._start()
             self._container.close()
-            os.replace(self._partial, self.path)
+            os.replace(self._partial, self._target)
             self._container = None
 
     def close(self) -> None:
