@@ -23,6 +23,7 @@ from avlab.remote.captures import Label, check_live
 from avlab.remote.capturing import Capturing
 from avlab.remote.construct import by_name, cached, dispatcher, register_all, same
 from avlab.remote.finder import Finder, Origin
+from avlab.remote.source import parsed
 
 PROTOCOL = 5
 _DISPATCHES = dispatcher().__code__
@@ -174,7 +175,7 @@ def _annotated_names(function: FunctionType) -> set[str]:
     for text in function.__annotations__.values():
         if isinstance(text, str):
             try:
-                names |= {n.id for n in ast.walk(ast.parse(text, mode="eval")) if isinstance(n, ast.Name)}
+                names |= {n.id for n in ast.walk(parsed(f"({text}\n)")) if isinstance(n, ast.Name)}
             except SyntaxError:  # whoever resolves it will say so
                 continue
     return names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import symtable
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,14 @@ from dataclasses import dataclass
 _CAUGHT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 # A condition that mentions one of these asks about the environment: either branch may be absent here or there.
 _ENVIRONMENT = {"version_info", "platform", "implementation", "find_spec"}
+
+_PARSING = threading.RLock()
+
+
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of ``text``. Two threads at once would now and then make CPython 3.11 raise SystemError. Raises SyntaxError."""
+    with _PARSING:
+        return ast.parse(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ def imports(text: str, main: bool = False) -> tuple[Import, ...]:
     ``importlib.import_module`` and ``__import__`` count when their argument is a literal. Raises SyntaxError.
     """
     scan = _Scan(main)
-    scan.visit(ast.parse(text))
+    scan.visit(parsed(text))
     return tuple(scan.found)
 
 
@@ -50,7 +59,7 @@ def imports(text: str, main: bool = False) -> tuple[Import, ...]:
 def constants(text: str) -> tuple[tuple[str, str, int], ...]:
     """``(name, value, line)`` of every assignment of a string literal in ``text``. Raises SyntaxError."""
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             value = node.value.value
@@ -70,7 +79,7 @@ def free_names(text: str) -> tuple[set[str], set[str]]:
         free |= {s.get_name() for s in scope.get_symbols() if s.is_referenced() and (scope is table or s.is_global())}
     free -= bound
     known: set[str] = set()
-    for node in ast.parse(text).body:
+    for node in parsed(text).body:
         names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):  # reads before it binds: x = x + 1
             read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
@@ -85,7 +94,7 @@ def free_names(text: str) -> tuple[set[str], set[str]]:
 
 def listed(text: str) -> tuple[str, ...]:
     """The literal ``__all__`` of a package's ``__init__``: what ``from package import *`` imports; empty if there is none."""
-    for node in ast.parse(text).body:
+    for node in parsed(text).body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             try:
                 value = ast.literal_eval(node.value)

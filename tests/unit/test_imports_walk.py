@@ -1,8 +1,11 @@
 """Which local modules a text needs, and forgetting those that were edited."""
 
+import ast
+import gc
 import importlib
 import itertools
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -284,3 +287,25 @@ def test_a_module_in_the_encoding_that_it_declares(tmp_path: Path) -> None:
         (tmp_path / "latin.py").write_bytes(text)
         with pytest.raises(BundleError, match=f"{words}.*save it as UTF-8"):
             walked(tmp_path, "import latin")
+
+
+def test_threads_that_read_source_at_once_do_not_disturb_each_other():
+    """CPython 3.11 counts the depth of all trees that are being made in one number: SystemError, when a collection changes threads meanwhile."""
+    text = "\n".join(f"def f{n}(x): import a{n}; return x + {n}" for n in range(50))
+    others: list[threading.Thread] = []
+
+    def give_way(*_: object) -> None:
+        if not others and sys._getframe(1).f_code is ast.parse.__code__:
+            others.append(threading.Thread(target=imports.__wrapped__, args=(text,)))
+            others[0].start()
+            others[0].join(0.5)
+
+    usual = gc.get_threshold()
+    gc.set_threshold(50)
+    gc.callbacks.append(give_way)
+    try:
+        assert len(imports.__wrapped__(text)) == 50
+    finally:
+        gc.callbacks.remove(give_way)
+        gc.set_threshold(*usual)
+    others[0].join()
