@@ -202,7 +202,7 @@ class View:
         shift = (before + time.monotonic()) / 2 - found["now"] / 1000
         samples = np.frombuffer(base64.b64decode(found["samples"]), "<i2") / 32768
         pictures = [(at / 1000 + shift, int(number)) for at, number in found["pictures"]]
-        return Record(pictures, Heard.of(samples, found["start"] / 1000 + shift))
+        return Record(pictures, Heard.of(samples, np.array(found["starts"]) / 1000 + shift))
 
 
 @contextmanager

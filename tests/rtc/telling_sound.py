@@ -31,8 +31,8 @@ class Heard:
     moments: np.ndarray
 
     @classmethod
-    def of(cls, samples: np.ndarray, start: float = 0.0) -> "Heard":
-        """What is in samples (mono, float, 48 kHz)."""
+    def of(cls, samples: np.ndarray, start: float | np.ndarray = 0.0) -> "Heard":
+        """What is in samples (mono, float, 48 kHz). ``start``: when they begin, or when each of as many equal parts does."""
         count = max(0, (len(samples) - WINDOW) // HOP + 1)
         if not count:
             return cls(*(np.zeros(0) for _ in range(3)))
@@ -45,7 +45,9 @@ class Heard:
         curve = left - 2 * middle + right
         beside = np.where(curve < 0, (left - right) / (2 * np.where(curve < 0, curve, 1)), 0)
         frequency = (peak + beside) * RATE / size
-        times = start + (rows * HOP + WINDOW / 2) / RATE
+        starts = np.atleast_1d(start)
+        part, offset = np.divmod(rows * HOP + WINDOW // 2, max(1, len(samples) // len(starts)))
+        times = starts[np.minimum(part, len(starts) - 1)] + offset / RATE
         return cls(times, np.sqrt((blocks**2).mean(axis=1)), (frequency - LOW) / CLIMB)
 
     def between(self, begin: float, end: float) -> "Heard":

@@ -38,3 +38,11 @@ def test_silence_is_measured(sound):
 def test_a_buffer_that_moves_once_makes_nothing_up(sound):
     moved = np.concatenate([sound[: 5 * RATE], sound[5 * RATE - RATE // 10 :]])
     assert Heard.of(moved).made_up() <= 0.02
+
+
+def test_parts_that_begin_later_are_heard_later(sound):
+    starts = np.arange(10) + np.where(np.arange(10) < 5, 0.0, 0.2)
+    heard = Heard.of(sound, starts)
+    for begin, late in ((0.5, 0.0), (5.7, 0.2)):
+        found = heard.between(begin, begin + 4).lateness()
+        assert np.median(wrapped(found[~np.isnan(found)] - late)) == pytest.approx(0, abs=0.001)

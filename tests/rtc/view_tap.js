@@ -59,15 +59,20 @@
     const bytes = new Int16Array(sound.reduce((sum, [, , block]) => sum + block.length, 0));
     let at = 0;
     for (const [, , block] of sound) for (const each of block) bytes[at++] = Math.round(32767 * Math.max(-1, Math.min(1, each)));
-    // The block that was least late says how the clocks lie; block by block, they would lie as the page was busy.
-    const shift = Math.min(...sound.map(([now, end]) => now - end));
-    const start = sound.length ? sound[0][1] - (1000 * sound[0][2].length) / 48000 + shift : 0;
+    // A block comes to the page late, never early: of those that follow, the least late one says how the clocks lie. The audio's own clock
+    // falls behind when the browser is short of time.
+    const starts = sound.map(([, end, block]) => end - (1000 * block.length) / 48000);
+    let shift = Infinity;
+    for (let i = sound.length - 1; i >= 0; i--) {
+      shift = Math.min(shift, sound[i][0] - sound[i][1]);
+      starts[i] += shift;
+    }
     const blob = new Blob([bytes.buffer]);
     const url = await new Promise((resolve) => {
       const reader = new FileReader();
       reader.onload = () => resolve(reader.result);
       reader.readAsDataURL(blob);
     });
-    return { now: performance.now(), pictures, start, samples: url.slice(url.indexOf(",") + 1) };
+    return { now: performance.now(), pictures, starts, samples: url.slice(url.indexOf(",") + 1) };
   };
 }
