@@ -9,8 +9,9 @@ from typing import Any
 
 from avlab.core.node import Node, bind_parameters
 
+from .exceptions import exception_twin
 from .home import Arguments, Home
-from .kinds import Kind, check_value_type, defined, is_value_type, kind_of, signature
+from .kinds import Kind, check_value_type, defined, is_value_type, kind_of, own_methods, signature
 from .operators import WRAPPED, attribute, forwarder
 from .proxy import STATE, Remote, handle_of
 from .shared import Shared, instance
@@ -100,11 +101,14 @@ _asking = threading.local()
 
 
 def remote_class(original: type, home: Home) -> Any:
-    """The remote class of ``original``, or ``original`` itself if it is a value type without methods of its own.
+    """The remote class of ``original``, what stands for an exception, or ``original`` itself if it is a value type without methods
+    of its own.
 
     Raises CannotBeRemote for what would run here.
     """
     if is_value_type(original, home.sources):
+        if issubclass(original, BaseException) and own_methods(original, home.sources):
+            return exception_twin(original, home)
         check_value_type(original, home.sources)
         return original
     kind = kind_of(original, home)

@@ -50,7 +50,7 @@ def kind_of(original: type, home: Home) -> Kind:
 def is_value_type(cls: type, sources: Mapping[str, str]) -> bool:
     """Exceptions, enumerations, named tuples, typed dicts, protocols, and dataclasses without methods of the cell's own
     describe values; they stay what they are."""
-    if is_dataclass(cls) and not _own_methods(cls, sources):
+    if is_dataclass(cls) and not own_methods(cls, sources):
         return True
     named = issubclass(cls, tuple) and hasattr(cls, "_fields")
     kinds = (BaseException, enum.Enum)
@@ -59,7 +59,7 @@ def is_value_type(cls: type, sources: Mapping[str, str]) -> bool:
 
 def check_value_type(cls: type, sources: Mapping[str, str]) -> None:
     """Raises CannotBeRemote if a value type has methods that the cell defines."""
-    own = _own_methods(cls, sources)
+    own = own_methods(cls, sources)
     if own:
         raise CannotBeRemote(
             f"{cls.__qualname__} is a value type with methods ({', '.join(own)}), which would run here: define it in a plain "
@@ -67,7 +67,7 @@ def check_value_type(cls: type, sources: Mapping[str, str]) -> None:
         )
 
 
-def _own_methods(cls: type, sources: Mapping[str, str]) -> list[str]:
+def own_methods(cls: type, sources: Mapping[str, str]) -> list[str]:
     """Methods, properties and the like that the cells themselves define, by name."""
     own = []
     for base in cls.__mro__[:-1]:

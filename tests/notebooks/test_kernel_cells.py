@@ -219,6 +219,33 @@ def test_a_definition_that_cannot_be_remote_is_not_bound(kernel):
     assert kernel.run("Box").error == "NameError"
 
 
+def test_exceptions_with_methods_are_made_where_the_cell_runs(kernel):
+    kernel.run(
+        """%%remote
+class Bad(ValueError):
+    code = 7
+    def __init__(self, n):
+        super().__init__(f"bad {n}")
+        self.n = n
+    def again(self): return Bad(self.n + 1)
+class Picky:
+    Error = Bad
+    def check(self, x): raise Bad(x)
+    def caught(self, x):
+        try: raise Bad(x).again()
+        except Picky.Error as error: return error.n + error.code""",
+        ok=True,
+    )
+    assert kernel.value("Picky().caught(3)") == "11"
+    assert kernel.value("try:\n    Picky().check(4)\nexcept ValueError as error:\n    told = str(error)\ntold") == "'bad 4'"
+    kernel.run("%%remote\nclass Pickier(Picky):\n    def caught(self, x):\n        try: self.check(x)\n        except Bad as error: return error.n", ok=True)
+    assert kernel.value("Pickier().caught(5)") == "5"
+    assert kernel.value("try:\n    {}['x']\nexcept Bad:\n    told = 1\nexcept KeyError:\n    told = 2\ntold") == "2"
+    assert kernel.value("Bad") == "<remote exception Bad>"
+    for code in ("Bad(1)", "raise Bad(1)", "Bad.code", "Bad.again", "class Worse(Bad): pass", "Picky.Error(1)"):
+        assert kernel.run(code).error == "CannotBeRemote", code
+
+
 def test_explain_shows_what_would_be_sent_and_opens_nothing(kernel):
     kernel.run("%avlab stop", ok=True)
     text = kernel.run(CELL.format(options="--explain"), ok=True).text()
