@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avlab.core.errors import ConfigError
+from avlab.remote.interrupts import NOTICE
 
 
 def add_commands(commands: Any) -> None:
@@ -57,7 +58,8 @@ def serve(options: argparse.Namespace) -> int:
         for _ in range(options.invite):
             invitation = server.invite(options.room)
             print(f"{invitation.text() if sys.stdout.isatty() else ''}join once: {invitation.url}", flush=True)
-        done.wait()
+        while not done.wait(NOTICE):
+            pass
         print("ending", file=sys.stderr, flush=True)
     return 0
 

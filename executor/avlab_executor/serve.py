@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avlab.core.errors import ConfigError
+from avlab.remote.interrupts import NOTICE
 from avlab.remote.limits import parse_size
 from avlab_executor import allocator, logs, settings
 from avlab_executor.environments.policy import Policy
@@ -91,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
             _log.info("metrics at %s:%d/metrics", values["metrics"][0], server.metrics.port)
         print(f"serving {scheme}://{config.host}:{server.port}, isolation tier {server.tier}", flush=True)
         if values["idle_exit"] is None:
-            done.wait()
+            while not done.wait(NOTICE):
+                pass
         elif until_idle(server.used, done.wait, values["idle_exit"]):
             print(f"no session for {values['idle_exit']:g} s", file=sys.stderr, flush=True)
         print("ending", file=sys.stderr, flush=True)

@@ -272,10 +272,12 @@ def test_an_answer_may_take_as_long_to_be_carried_as_a_person_needs(make, monkey
 
 
 def test_an_answer_that_nobody_carries_is_given_up(make, monkeypatch):
-    monkeypatch.setattr("avlab.media.rtc.partner.CARRIED", 0.5)
+    monkeypatch.setattr("avlab.media.rtc.partner.CONNECTING", 0.5)
+    monkeypatch.setattr("avlab.media.rtc.partner.CARRIED", 2.0)
     first, second = make(media=False), make(media=False)
     second.answer(first.offer())
     (waiting,) = second.partners
+    assert until(lambda: waiting.reason.startswith("Waiting until the answer is carried to the other side; if it has been: the peers did not"))
     assert until(lambda: waiting.state == "closed")
     assert waiting.reason.endswith("make another offer.")
 

@@ -24,6 +24,7 @@ def main() -> None:
             say(text=manager.answer(sys.stdin.readline()))
             (partner,) = manager.partners
         try:
+            manager.wait(20)  # who answers by hand would wait ten minutes for the answer to be carried
             partner.send(f"from {role}")
             heard = partner.receive(20).value
             say(heard=heard, path=partner.path, reason=partner.reason)

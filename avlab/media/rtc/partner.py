@@ -187,13 +187,16 @@ class Partner:
 
     # The life of a connection.
 
-    async def _watch(self, peer: Peer) -> None:
+    async def _watch(self, peer: Peer, patient: bool = False) -> None:
         try:
-            await peer.connected(CONNECTING if self._offers or self._signal else CARRIED)
+            await peer.connected(CARRIED if patient else CONNECTING)
         except AvlabError as error:
-            if peer is self._peer:
-                self._lost(peer, str(error))
-            return
+            if peer is not self._peer:
+                return
+            if patient or self._offers or self._signal or peer.state != "connecting":
+                return self._lost(peer, str(error))
+            self._set("connecting", f"Waiting until the answer is carried to the other side; if it has been: {error}")
+            return await self._watch(peer, patient=True)
         if peer is not self._peer:
             return
         self._set("connected", peer.reason)
