@@ -27,9 +27,9 @@ demo: $(VENV)/.installed $(if $(FILE),,$(VIDEO)) ## run the main job on a real v
 lab: $(VENV)/.installed $(VIDEO) ## open JupyterLab on the tutorial
 	@$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=/lab/tree/$(NOTEBOOK)
 
-test: lint $(VIDEO) $(VENV)/.kernels $(VENV)/.node $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests
+test: lint $(VIDEO) $(VENV)/.kernels $(VENV)/.node $(AVLAB_WHEELS)/.filled programs image ## lint and run all tests; JOBS=2 in two processes
 	@echo "· tests"
-	@docker/engine.sh $(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder
+	@docker/engine.sh $(BIN)/python -m pytest -q $(if $(JOBS),-n $(JOBS) --no-loadscope-reorder)
 
 check: lint ## the quick part of the tests: lint, types, units
 	@echo "· unit tests"

@@ -44,8 +44,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first."""
-    items.sort(key=lambda item: folder(item.nodeid) != "browsers")
+    """Where two processes share the tests, what takes longest begins first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: folder(item.nodeid) != "browsers")
 
 
 def pytest_configure(config: pytest.Config) -> None:
