@@ -167,6 +167,8 @@ def test_without_a_server_a_lost_connection_ends_and_says_so(runtimes):
     here, there = (WebRTCManager(media=False, runtime=runtime) for runtime in runtimes)
     here.accept(there.answer(here.offer()))
     first, second = here.wait(), there.wait()
+    first.send("here")
+    assert second.receive(10).value == "here"  # its channels stand: before that only ICE notices a silence, after 30 s
     swallow(first)
     swallow(second)
     with pytest.raises(LinkClosed):
