@@ -354,6 +354,7 @@ def test_texts_are_stable():
     assert repr(avlab.Camera(audio=True)) == "Camera(1280×720, 30 fps, sound)"
     assert repr(avlab.Screen()) == "Screen(30 fps)"
     assert repr(avlab.Microphone()) == "Microphone()"
+    assert repr(avlab.Camera(size="x")) == "Camera(size of Camera is 'x', not (width, height))"
 
 
 def held(runtime):

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pages import FAKE_DEVICES, FLAGS, NUMBER, chromium
+from pages import FAKE_DEVICES, FLAGS, KEEP, NUMBER, chromium
 from playwright.sync_api import expect, sync_playwright
 
 import avlab
@@ -13,6 +13,18 @@ from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.server import SignalConfig, SignalServer
 
 PATIENCE = 30_000  # ms
+# Three calls that nobody answers: what is left of their connections, before and after the line is closed.
+UNANSWERED = """async () => {
+  const { Line } = await import('./line.js');
+  const signal = ({ kind }) => { if (kind === 'servers') queueMicrotask(() => line.heard({ kind, servers: [] })); };
+  const line = new Line({ role: 'view', signal, media() {}, changed() {} });
+  for (let i = 0; i < 3; i++) await line.call();
+  const states = () => kept.map((each) => each.signalingState);
+  const before = states();
+  line.close();
+  return [before, states()];
+}"""
+
 
 @pytest.fixture(scope="module")
 def runtime():
@@ -123,3 +135,9 @@ def test_the_page_says_what_is_wrong(server, page):
     expect(page.get_by_test_id("avlab-status")).to_contain_text("did not let us in")
     expect(page.get_by_test_id("avlab-view-start")).to_be_enabled()
     keep(page, "refused")
+
+
+def test_calls_that_nobody_answers_leave_no_connection(server, page):
+    page.add_init_script(KEEP)
+    page.goto(server.url)
+    assert page.evaluate(UNANSWERED) == [["closed", "closed", "have-local-offer"], ["closed"] * 3]

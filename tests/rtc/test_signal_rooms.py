@@ -113,9 +113,13 @@ def test_a_lost_connection_is_taken_up_with_the_key_once_and_in_time():
     assert rooms.resume(key) is second
     rooms.enter(second, Box().deliver)
     assert heard == [{"joined": second.id, "role": "script"}]
+    rooms.key(second)
+    assert rooms.resume(key) is second  # the new key was lost with its welcome
+    new = rooms.key(second)
+    rooms.route(second, {"to": "", "data": 0})
     with pytest.raises(Denied):
         rooms.resume(key)
-    key = rooms.key(second)
+    key = new
     rooms.away(second)
     clock.advance(61)
     with pytest.raises(Denied):

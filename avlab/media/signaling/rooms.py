@@ -55,6 +55,7 @@ class Member:
     waiting: deque[str] = field(default_factory=deque)
     _tokens: float = 0.0
     _filled: int = field(default=0)
+    _returned_by: bytes | None = None  # the key it came back with, until it is heard: its welcome may have been lost
 
 
 class Rooms:
@@ -107,19 +108,21 @@ class Rooms:
         return member
 
     def key(self, member: Member) -> str:
-        """A new key for taking up the connection; earlier ones end."""
-        self._forget_keys(member)
+        """A new key for taking up the connection; earlier ones end, the one just used with the member's next message."""
+        self._forget_keys(member, but=member._returned_by)
         key = secrets.token_urlsafe(24)
         self._keys[_digest(key)] = member
         return key
 
     def resume(self, key: str) -> Member:
-        """Who a key belongs to; the key is spent. Raises Denied."""
+        """Who a key belongs to; it is spent once the member is heard. Raises Denied."""
         self.sweep()
         found = _find(self._keys, key)
         if found is None:
             raise Denied("the connection cannot be taken up again: join with a new invitation")
-        return self._keys.pop(found)
+        member = self._keys[found]
+        member._returned_by = found
+        return member
 
     def others(self, member: Member) -> list[Member]:
         """Everybody else in the room."""
@@ -136,6 +139,9 @@ class Rooms:
 
     def route(self, member: Member, message: Any) -> None:
         """Pass ``{"to": id, "data": …}`` on as ``{"from": id, "data": …}``. Raises Denied for anything else, and too much of it."""
+        if member._returned_by is not None:
+            self._keys.pop(member._returned_by, None)
+            member._returned_by = None
         now = self._clock()
         gained = (now - member._filled) / _SECOND * self.bounds.rate
         member._tokens, member._filled = min(self.bounds.burst, member._tokens + gained) - 1, now
@@ -191,8 +197,8 @@ class Rooms:
         """Whether so many messages of so many bytes are more than may wait for a member."""
         return count > self.bounds.waiting or size > self.bounds.waiting_bytes
 
-    def _forget_keys(self, member: Member) -> None:
-        self._keys = {digest: owner for digest, owner in self._keys.items() if owner is not member}
+    def _forget_keys(self, member: Member, but: bytes | None = None) -> None:
+        self._keys = {digest: owner for digest, owner in self._keys.items() if owner is not member or digest == but}
 
 
 def _digest(token: str) -> bytes:

@@ -152,7 +152,10 @@ class BrowserNode(Node):
             widget.close()
 
     def __repr__(self) -> str:
-        asked = self._ask()
+        try:
+            asked = self._ask()
+        except ConfigError as error:  # a node with a wrong parameter can still be looked at
+            return f"{type(self).__name__}({error})"
         facts = [f"{asked['size'][0]}×{asked['size'][1]}"] if asked["size"] else []
         facts += [f"{asked['rate']:g} fps"] if asked["rate"] else []
         facts += ["sound"] if asked["tracks"] == ["video", "audio"] else []

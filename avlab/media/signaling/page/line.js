@@ -12,7 +12,7 @@ export class Line {
   }
 
   async call() {
-    const former = this.pc;
+    if (this.pc !== this.standing) this.pc?.close(); // it never stood: nothing comes of it any more
     const generation = ++this.generation;
     this.heardAt = performance.now();
     this.limit = CONNECTING;
@@ -33,7 +33,7 @@ export class Line {
     pc.onicecandidate = ({ candidate }) => {
       if (candidate) this.signal({ kind: "candidate", generation, candidate: candidate.toJSON() });
     };
-    pc.onconnectionstatechange = () => this.state(pc, former);
+    pc.onconnectionstatechange = () => this.state(pc);
     await offer(pc);
     this.signal({ kind: "offer", role: this.role, generation, sdp: pc.localDescription.sdp });
   }
@@ -54,10 +54,11 @@ export class Line {
     else if (data.kind === "renew") this.call();
   }
 
-  async state(pc, former) {
+  async state(pc) {
     if (pc !== this.pc) return;
     if (pc.connectionState === "connected") {
-      former?.close();
+      if (this.standing !== pc) this.standing?.close(); // it may have brought something until now
+      this.standing = pc;
       this.limit = LOST;
       this.path = pathOf(await pc.getStats());
       this.changed(this.role === "camera" ? "Sending." : "Connected.");
@@ -87,7 +88,8 @@ export class Line {
     clearInterval(this.timer);
     this.closed = true;
     this.pc?.close();
-    this.pc = null;
+    this.standing?.close();
+    this.pc = this.standing = null;
   }
 }
 
