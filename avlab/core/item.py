@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational
 from typing import Any, NamedTuple
@@ -56,19 +56,25 @@ def _fraction(time_base: Any) -> Fraction:
     return time_base if type(time_base) is Fraction else Fraction(time_base.numerator, time_base.denominator)
 
 
-def inherit(result: Any, parent: Item) -> Item | None:
+def inherit(result: Any, parent: Item, stamp: Stamp | None = None) -> Item | None:
     """The timing rule: what a node's result becomes, given the item that it was made from.
 
     None drops. An Item passes (an unnamed track takes the parent's). A value with its own pts keeps it. Anything else
     takes the parent's pts and time base; a media frame without a pts is stamped with them, so that later readers of
-    ``frame.pts`` see the time.
+    ``frame.pts`` see the time. ``stamp``: the node's own, for an item that has its source's.
     """
     if result is None:
         return None
+    stamps = parent.stamps
     if type(result) is Item:
-        if (result.track or not parent.track) and (result.stamps or not parent.stamps):
+        track, stamps = result.track or parent.track, result.stamps or stamps
+        if stamp is not None and stamps:
+            stamps = (*stamps, stamp)
+        if track == result.track and stamps == result.stamps:
             return result
-        return replace(result, track=result.track or parent.track, stamps=result.stamps or parent.stamps)
+        return Item(result.value, result.pts, result.time_base, track, result.seq, stamps)
+    if stamp is not None and stamps:
+        stamps = (*stamps, stamp)
     pts, time_base = parent.pts, parent.time_base
     own = getattr(result, "pts", _ABSENT)
     if own is not _ABSENT:
@@ -77,14 +83,14 @@ def inherit(result: Any, parent: Item) -> Item | None:
             _stamp_frame(result, pts, time_base)
         elif isinstance(own, int) and isinstance(own_base, Rational) and own_base:
             pts, time_base = own, _fraction(own_base)
-    return Item(result, pts, time_base, parent.track, parent.seq, parent.stamps)
+    return Item(result, pts, time_base, parent.track, parent.seq, stamps)
 
 
-def stamped(item: Item, hop: str, ns: int) -> Item:
+def stamped(item: Item, stamp: Stamp) -> Item:
     """The item with one more stamp, a new one, for others may hold the same; without its source's stamp it stays as it is."""
     if not item.stamps:
         return item
-    return Item(item.value, item.pts, item.time_base, item.track, item.seq, (*item.stamps, Stamp(hop, ns)))
+    return Item(item.value, item.pts, item.time_base, item.track, item.seq, (*item.stamps, stamp))
 
 
 _ABSENT = object()

@@ -8,7 +8,7 @@ from typing import Any
 from avlab.core.clock import Clock
 from avlab.core.drive import Await, flushed
 from avlab.core.errors import blame
-from avlab.core.item import Item, inherit, stamped
+from avlab.core.item import Item, Stamp, inherit, stamped
 from avlab.core.node import consumes, takes_item
 from avlab.flow.meter import Meter
 
@@ -40,30 +40,30 @@ class Fused:
         for index, step in enumerate(self._steps):
             for held in flushed(step.node, step.previous, self._run):
                 step.meter.sent += 1
-                result = self._through(self._steps[index + 1 :], stamped(held, step.name, self._clock()))
+                result = self._through(self._steps[index + 1 :], stamped(held, Stamp(step.name, self._clock())))
                 if result is not None:
                     yield result
 
     def _through(self, steps: list[_Step], item: Item) -> Item | None:
-        clock = self._clock
+        clock, stamp = self._clock, tuple.__new__  # a third of the time of Stamp(...)
         for step in steps:
             value, meter = item.value, step.meter
             if not isinstance(value, step.types):
                 meter.passed += 1
-                item = stamped(item, step.name, clock())
+                item = stamped(item, Stamp(step.name, clock()))
                 continue
             meter.received += 1
             step.previous = item
             began = clock()
             try:
                 value = step.process(item if step.whole else value)
-                result = inherit(value, item)
+                now = clock()
+                result = inherit(value, item, stamp(Stamp, (step.name, now)))
             except Exception as error:  # noqa: BLE001  blame raises it
                 blame(step.node, item, error)
-            now = clock()
             meter.observe(now - began)
             if result is None:
                 return None
             meter.sent += 1
-            item = stamped(result, step.name, now)
+            item = result
         return item

@@ -18,7 +18,12 @@ class Meter:
     def observe(self, nanoseconds: int) -> None:
         """One more call that took so long."""
         self.busy += nanoseconds
-        self.buckets[_bucket(nanoseconds)] += 1
+        shift = nanoseconds.bit_length() - _FINE - 1
+        if shift > 0:
+            bucket = (shift << _FINE) + (nanoseconds >> shift)
+            self.buckets[bucket if bucket < _BUCKETS else -1] += 1
+        else:
+            self.buckets[nanoseconds] += 1
 
     def quantile(self, fraction: float) -> float | None:
         """Milliseconds that this fraction of the calls stayed below (to within an eighth), or None before the first."""
@@ -34,13 +39,6 @@ def quantile(buckets: list[int], fraction: float) -> float | None:
         if count and seen >= wanted:
             return _middle(index) / 1e6
     return None
-
-
-def _bucket(nanoseconds: int) -> int:
-    shift = nanoseconds.bit_length() - _FINE - 1
-    if shift <= 0:
-        return nanoseconds
-    return min((shift << _FINE) + (nanoseconds >> shift), _BUCKETS - 1)
 
 
 def _middle(bucket: int) -> float:

@@ -239,14 +239,14 @@ class Stage:
 
     def _emit(self, result: Item, step: Step) -> None:
         if not (result.stamps and result.stamps[-1].hop.startswith(f"{step.name}.")):  # else a remote node has stamped it
-            result = stamped(result, step.name, self._clock())
+            result = stamped(result, Stamp(step.name, self._clock()))
         self.outlet.send(result)
         step.meter.sent += 1
 
     def past(self, item: Item, step: Step) -> None:
         """Hand on an item that the node does not take."""
         step.meter.passed += 1
-        self.outlet.send(stamped(item, step.name, self._clock()))
+        self.outlet.send(stamped(item, Stamp(step.name, self._clock())))
 
     def _received(self, receiver: Receiver[Item]) -> Iterator[Item]:
         """Items until the stream ends; raises Cut when it is cut. Applies changes of parameters between items."""
