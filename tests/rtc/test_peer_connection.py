@@ -47,6 +47,20 @@ def test_two_peers_connect_directly_and_close_on_both_sides_within_half_a_second
     assert here <= 0.5 and there <= 0.5
 
 
+def test_a_runtime_that_ends_before_a_peer_has_closed_leaves_no_socket(runtime, monkeypatch):
+    async def scenario():
+        first, second = await pair()
+        monkeypatch.setattr(first.connection.sctp, "stop", asyncio.Event().wait)  # takes longer than anybody waits
+        await first.close()
+        await second.close()
+        return [p.transport for each in first._transports() for p in each.transport._connection._protocols]
+
+    sockets = runtime.run(scenario(), 20)
+    assert sockets and not any(each.is_closing() for each in sockets)
+    runtime.close()
+    assert all(each.is_closing() for each in sockets)
+
+
 def test_a_peer_that_waits_in_vain_says_so(runtime):
     async def scenario():
         peer = Peer()

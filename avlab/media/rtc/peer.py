@@ -149,9 +149,18 @@ class Peer:
     async def close(self) -> None:
         """End the connection; the other side notices at once. Idempotent; takes at most half a second."""
         if self._closing is None:
-            self._closing = asyncio.create_task(self.connection.close())
+            self._closing = asyncio.create_task(self._end())
             self._note()
         await asyncio.wait({self._closing}, timeout=CLOSING)
+
+    async def _end(self) -> None:
+        try:
+            await self.connection.close()
+        except asyncio.CancelledError:  # the loop ends first: its sockets are not left to the garbage collector
+            for each in self._transports():
+                for protocol in each.transport._connection._protocols:
+                    protocol.transport.close()
+            raise
 
     def _note(self) -> None:
         if self.connection.connectionState == "connected" and not self._path:
