@@ -158,7 +158,8 @@ class TcpRelay:
         if direction not in ("forth", "back") or count < 0:
             raise ConfigError(f"cut_after({count!r}, {direction!r}): a number of bytes, and 'forth' or 'back'")
         with self._lock:
-            self._was_cut.clear()
+            if not self._cut:  # else somebody has yet to see it, and to heal it
+                self._was_cut.clear()
             self._fuses[direction] = count
         self._ring()
 

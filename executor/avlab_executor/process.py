@@ -202,11 +202,6 @@ class WorkerProcess:
         self._ended.wait(timeout)
         return self._exit
 
-    @property
-    def exit_event(self) -> threading.Event:
-        """Set when ``exited`` has an answer."""
-        return self._ended
-
     def close(self) -> None:
         """Kill, wait, release descriptors, memory, group and scratch folder. Idempotent."""
         with self._lock:

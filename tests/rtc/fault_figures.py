@@ -31,6 +31,7 @@ NETWORKS: Mapping[str, dict[str, float]] = {
     "±50 ms": {"jitter": 0.05},
 }
 HEAD = "who | pictures | frozen | audio | gap ms | made up | skew ms | later ms | missed |"
+REST = 10.0  # seconds without faults before each network: buffers forget the one before
 CUT, BACK = 10.0, 3.0  # seconds of an outage, and until media is to be back
 
 
@@ -63,7 +64,10 @@ def rows(record: Record, spans: Mapping[str, tuple[float, float]]) -> dict[str, 
 
 def watched(subject, relay, seconds: float) -> tuple[dict[str, str], str]:
     """One way of the media through all networks, and an outage."""
-    spans = {name: phase(subject, relay, faults, seconds) for name, faults in NETWORKS.items()}
+    spans = {}
+    for name, faults in NETWORKS.items():
+        phase(subject, relay, {}, REST)
+        spans[name] = phase(subject, relay, faults, seconds)
     healed = outage(subject, relay, CUT, 8.0)
     record = subject.record()
     back = record.back(healed)

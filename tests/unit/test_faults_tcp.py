@@ -97,6 +97,16 @@ def test_the_slices_are_those_of_the_seed() -> None:
     assert min(slices("1")) >= 1
 
 
+def test_a_cut_that_is_not_healed_stays_to_be_seen_when_the_next_is_asked_for(server) -> None:
+    with TcpRelay(server.getsockname()) as relay:
+        relay.cut()
+        relay.cut_after(10)
+        assert relay.wait_until_cut(0)
+        relay.heal()
+        relay.cut_after(10)
+        assert not relay.wait_until_cut(0)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7777])
 @pytest.mark.parametrize("direction", ["forth", "back"])
 def test_a_cut_comes_at_its_byte(server, direction, count) -> None:
