@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, MappingView, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
 from typing import Any
 
+from avlab.core.alike import check_keys
 from avlab.core.arriving import whole
 from avlab.core.codec import Codec, Registry
 from avlab.core.codec import registry as process_registry
@@ -25,8 +25,11 @@ MAX_DEPTH = 64
 MAX_META = 64 << 20
 MAX_PARTS = 1 << 21
 """Values within one value: each costs its reader some 70 bytes, however short it is on the wire."""
-MAX_ALIKE = 64
-"""Keys of one hash in a set or dict: each is compared with all those before it, and numbers of one hash are easily made."""
+MAX_WORK = 1 << 24
+"""Comparisons of keys of one hash, within one value, where keys are made of others."""
+_PIECE = 8  # comparisons that a piece of a path costs its reader: it is kept as text of its own
+MAX_MEMBERS = 1 << 16
+"""Combinations of the members of one Flag: the class keeps each that was ever made."""
 SHORT = 2 << 10
 PLAIN = (type(None), bool, int, float, str)
 CONTAINERS = (list, tuple, dict, set, frozenset, complex)
@@ -185,12 +188,16 @@ class Values:
             return _make(cls, {k: self._grow(v, leaves, down) for k, v in state.items()})
         if tag == "made":
             name, *rest = rest
-            return put_together(name, [self._grow(v, leaves, down) for v in rest])
+            parts = [self._grow(v, leaves, down) for v in rest]
+            leaves.spend(sum(_PIECE * (part.count("/") + part.count("\\")) for part in parts if type(part) is str))
+            return put_together(name, parts)
         children = [self._grow(v, leaves, down) for v in rest]
         if tag == "dict":
-            return dict(zip(_keys(children[::2]), children[1::2], strict=True))
+            keys = children[::2]
+            check_keys(keys, leaves.spend)
+            return dict(zip(keys, children[1::2], strict=True))
         if tag in ("set", "frozenset"):
-            children = _keys(children)
+            check_keys(children, leaves.spend)
         return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[tag](children)
 
     def _member(self, name: Any, member: Any, plain: Any) -> Any:
@@ -202,14 +209,21 @@ class Values:
             if plain is None:
                 raise CodecError(f"enumeration {str(name)[:80]!r} is not known to this session: name it in an annotation")
             return plain
-        return cls(plain) if issubclass(cls, Flag) else cls[member]
+        if not issubclass(cls, Flag):
+            return cls[member]
+        known = cls._value2member_map_
+        if plain not in known and len(known) >= MAX_MEMBERS:
+            raise CodecError(f"enumeration {name!r}: more than {MAX_MEMBERS} combinations of its members")
+        return cls(plain)
 
 
 class _Leaves:
-    """The buffers of a tree. Each is taken once, in order: a few bytes that name one many times must not fill memory."""
+    """The buffers of a tree, and what making it may still cost. Each buffer is taken once, in order: a few bytes that name one many
+    times must not fill memory."""
 
     def __init__(self, views: Sequence[Received]) -> None:
         self._views, self._taken = views, 0
+        self._left = MAX_WORK
 
     def take(self, start: int, count: int) -> Sequence[Received]:
         if start != self._taken or not 0 <= count <= len(self._views) - start:
@@ -217,16 +231,15 @@ class _Leaves:
         self._taken += count
         return self._views[start : start + count]
 
+    def spend(self, work: int) -> None:
+        """Raises CodecError when more was spent than a value may cost."""
+        self._left -= work
+        if self._left < 0:
+            raise CodecError("it takes too long to make: too many keys of one hash, or pieces of paths")
+
 
 _EXACT: dict[type, Callable[[Any], Any]] = {int: int.__int__, float: float.__float__, str: str.__str__}
 """Plain values out of derived ones, whatever conversions their classes define."""
-
-
-def _keys(values: list[Any]) -> list[Any]:
-    """The values, if a set or dict of them is made in linear time. Raises CodecError."""
-    if len(values) > MAX_ALIKE and max(Counter(map(hash, values)).values()) > MAX_ALIKE:
-        raise CodecError(f"more than {MAX_ALIKE} keys of a set or dict have one hash")
-    return values
 
 
 def _make(cls: type, state: dict[str, Any]) -> Any:

@@ -2,6 +2,12 @@
 
 import json
 import tracemalloc
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, IntFlag
+from fractions import Fraction
+from pathlib import Path
+from uuid import UUID
 
 import av
 import numpy as np
@@ -12,6 +18,7 @@ from avlab.core import status, wire
 from avlab.core.codec import registry
 from avlab.core.errors import CodecError
 from avlab.core.message import ItemMessage
+from avlab.core.ordinary import taken_apart
 from avlab.core.tree import Values
 
 MIB = 1 << 20
@@ -117,8 +124,22 @@ def test_damaged_values() -> None:
     assert 0 < read < CASES
 
 
+class E(Enum):
+    A = "one"
+
+
+class F(IntFlag):
+    B = 2
+
+
+def made() -> list[list[object]]:
+    """Values of the standard library, by their parts."""
+    given = [Fraction(2, 3), Decimal("1e-7"), UUID(int=9), datetime.now(UTC), date.today(), timedelta(1), Path("/a"), range(1, 9), slice(1)]
+    return [["made", *taken_apart(value)[:1], *taken_apart(value)[1]] for value in given] + [["made", "collections.deque", ["list", 1, 2], 3]]
+
+
 def test_damaged_trees() -> None:
-    of, values = dice("trees"), Values()
+    of, values = dice("trees"), Values(classes={"m:E": E, "m:F": F})
     good = [
         ["list", 1, ["tuple", "x", None], ["leaf", "bytes", "", 0, 1], ["complex", 1.0, 2.0]],
         {
@@ -127,6 +148,9 @@ def test_damaged_trees() -> None:
             "c": ["leaf", "numpy.ndarray", "{}", 0, 1],
         },
         ["dataclass", "m:C", {"x": 1}],
+        ["list", *made()],
+        ["set", ["frozenset", 1, ["tuple", 2, 1 << 61]], ["frozenset", (1 << 61) - 1], *made()[:3]],
+        ["dict", ["enum", "m:E", "A", 1], ["enum", "m:F", "B", 2], ["enum", "m:F", "B", 9], ["list"]],
     ]
     for _ in range(CASES):
         text = json.dumps(twisted(of.choice(good), of)).encode()

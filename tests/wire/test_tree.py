@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, Flag, IntEnum, StrEnum
+from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
 from fractions import Fraction
 from pathlib import Path, PureWindowsPath
 from time import process_time
@@ -166,6 +166,9 @@ def test_enumerations_that_it_does_not_know_are_plain_or_refused() -> None:
         ["made", "fractions.Fraction", 1, 0],
         ["made", "fractions.Fraction", "1/0"],
         ["made", "fractions.Fraction", ["list"]],
+        ["made", "fractions.Fraction", "1e5"],  # and "1e999999999" would take hours and all memory
+        ["made", "fractions.Fraction", 1],
+        ["made", "fractions.Fraction", 1, None],
         ["made", "decimal.Decimal", "no number"],
         ["made", "decimal.Decimal", ["list", 0, 1]],
         ["made", "datetime.datetime", "yesterday"],
@@ -175,7 +178,11 @@ def test_enumerations_that_it_does_not_know_are_plain_or_refused() -> None:
         ["made", "builtins.range", 1, 2, 0],
         ["made", "builtins.range", 1.5],
         ["made", "builtins.slice"],
+        ["made", "uuid.UUID", None, None, None, None, 5],
+        ["made", "pathlib.PosixPath", "a", "b"],
         ["made", "collections.deque", 5],
+        ["made", "collections.deque", "text", None],
+        ["made", "collections.deque", ["made", "builtins.range", 0, 9, 1], None],  # and 10**12 would fill memory
         ["made", "collections.deque", ["list"], -1],
         ["made", "pathlib.PosixPath", {}],
         ["enum"],
@@ -315,3 +322,43 @@ def test_keys_of_one_hash_are_few(tag) -> None:
     assert seconds_of(json.dumps([tag, *values]).encode(), "one hash") < 10
     assert over_the_wire(set(alike[:50])) == set(alike[:50])
     assert over_the_wire(set(range(100_000))) == set(range(100_000))
+
+
+@pytest.mark.parametrize("wrap", [lambda each: each, lambda each: ["tuple", each, 1]], ids=["sets", "tuples"])
+def test_keys_of_one_hash_do_not_multiply_where_sets_lie_in_sets(wrap) -> None:
+    """Sixty-four of each on three levels are 6 MB, and took more than an hour; then the next value comes."""
+    most = [5 + n * ((1 << 61) - 1) for n in range(23)]
+    sets = [["frozenset", *most, 5 + (100 + n) * ((1 << 61) - 1)] for n in range(24 * 24)]
+    rows = [wrap(["frozenset", *map(wrap, sets[n : n + 24])]) for n in range(0, len(sets), 24)]
+    with pytest.raises(CodecError, match="takes too long"):
+        Values().decode("tree", json.dumps(["frozenset", *rows]).encode(), [])
+    with pytest.raises(CodecError, match="takes too long"):
+        Values().decode("tree", json.dumps(["dict", *[x for row in rows for x in (row, 0)]]).encode(), [])
+
+
+def test_keys_that_happen_to_have_one_hash_are_no_harm() -> None:
+    """-1 and -2 have, and so do tuples and sets of them."""
+    grid = {(x, y, z) for x in range(-9, 9) for y in range(-9, 9) for z in range(-9, 9)}
+    assert over_the_wire(grid) == grid
+    edges = {frozenset((x, y)) for x in range(-20, 20) for y in range(-20, 20)}
+    assert over_the_wire(edges) == edges
+    assert over_the_wire({(edge, 1): 0 for edge in edges}) == {(edge, 1): 0 for edge in edges}
+
+
+def test_paths_of_very_many_pieces_are_refused() -> None:
+    """Each piece is text of its own: 40 MB of them took most of a minute and a gigabyte."""
+    path = Path("/".join(["a"] * 1000))
+    assert over_the_wire([path] * 100) == [path] * 100
+    with pytest.raises(CodecError, match="pieces of paths"):
+        Values().decode("tree", b"", [json.dumps(["made", "pathlib.PosixPath", "/" * 2_200_000]).encode()])
+
+
+def test_combinations_of_a_flag_that_its_class_keeps_are_bounded() -> None:
+    class Kept(IntFlag):
+        A = 1
+
+    far = Values(classes={"kept": Kept})
+    many = json.dumps(["list", *[["enum", "kept", None, 1 << 40 | n] for n in range(tree.MAX_MEMBERS + 1)]]).encode()
+    with pytest.raises(CodecError, match="combinations"):
+        far.decode("tree", b"", [many])
+    assert far.decode("tree", b'["enum","kept","A",1]', []) is Kept.A
