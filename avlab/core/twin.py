@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -76,3 +76,27 @@ async def in_thread(
                     await asyncio.wait([done])
             done.exception()
         raise
+
+
+class Closing:
+    """What has a blocking, idempotent ``close``: a context manager, also an async one."""
+
+    def close(self) -> None:
+        """End it. Idempotent."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await in_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from avlab.core.errors import ConfigError, ConnectError, LinkClosed, SessionClosed
 from avlab.core.message import Failure, ItemMessage, Log, Mode, Open, Opened
 from avlab.core.scrub import cut, harmless
 from avlab.core.status import Status
 from avlab.core.tree import Values, class_name
-from avlab.core.twin import in_thread
+from avlab.core.twin import Closing, in_thread
 from avlab.remote import bundle
 from avlab.remote.arguments import dataclasses_of
 from avlab.remote.config import RemoteExecutorConfig
@@ -28,7 +27,7 @@ MAX_PRINTED = 256 << 10
 """Characters of one piece of a worker's output that are printed."""
 
 
-class Executor:
+class Executor(Closing):
     """An executor, connected. A context manager (also async); closing it ends its sessions. One that nobody holds any more, not even
     by a session, is closed too."""
 
@@ -188,24 +187,6 @@ class Executor:
                 for session in list(self._sessions):
                     session.close()
                 self._connection.close()
-
-    async def aclose(self) -> None:
-        """`close` for async code."""
-        await in_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<Executor {self.url} {'closed' if self._closed else 'connected'}>"

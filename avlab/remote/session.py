@@ -7,8 +7,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import Cancelled, ConfigError, LinkClosed, SessionClosed
@@ -16,7 +15,7 @@ from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
 from avlab.core.status import label
 from avlab.core.tree import Values
-from avlab.core.twin import in_thread
+from avlab.core.twin import Closing, in_thread
 from avlab.remote.caller import Caller
 from avlab.remote.delivery import CallerBank
 from avlab.remote.exchange import Exchange
@@ -40,7 +39,7 @@ def new_session_id() -> str:
     return secrets.token_hex(16)
 
 
-class Session:
+class Session(Closing):
     """A session on an object in a worker. Thread-safe; a context manager (also async).
 
     Results come in the order of their inputs. Remote exceptions are RemoteError (and the builtin type that they were);
@@ -194,24 +193,6 @@ class Session:
         return astream(
             lambda values: self._stream(exchange, values, live), items, lambda: self._caller.cancel(exchange)
         )
-
-    async def aclose(self) -> None:
-        """`close` for async code."""
-        await in_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<Session {self.name!r} tier={self.tier!r} {'closed' if self.closed else 'open'}>"

@@ -9,10 +9,11 @@ import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from avlab.core.errors import AvlabError, ConfigError, ConnectError, LinkClosed, MediaError, TimedOut
 from avlab.core.item import Item
+from avlab.core.twin import Closing
 from avlab.media.rtc.channel import MessageChannel
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.partner import Partner, Signal
@@ -30,7 +31,7 @@ _TICKET = "avlab-rtc:"
 _BY_HAND = "hand-"  # begins the names of partners that are no members of the room
 
 
-class WebRTCManager:
+class WebRTCManager(Closing):
     """Connections to other peers, through a signalling server or by offers that a person carries.
 
     url: an invitation (``https://host:port/#room=…&token=…``), or a server's address together with ``room`` and ``secret``;
@@ -303,22 +304,6 @@ class WebRTCManager:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def aclose(self) -> None:
-        """`close` for async code."""
-        await asyncio.to_thread(self.close)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<WebRTCManager {self._address.room if self._address else 'by hand'}: {self.partners}>"
