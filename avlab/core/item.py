@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class Item:
     time_base: Fraction = MILLISECONDS
     track: str = ""
     seq: int = 0
-    stamps: tuple[Stamp, ...] = ()
+    stamps: tuple[Stamp, ...] = field(default=(), repr=False)
 
     @property
     def time(self) -> float | None:

@@ -252,21 +252,30 @@ def node(function: Callable[..., Any]) -> type[FunctionNode]:
     """Make a node class of a function: the first argument is the item's value, the rest are parameters.
 
     ``@avlab.node`` above ``def blur(frame: av.VideoFrame, radius: int = 3)`` makes ``blur(radius=5)`` a node.
-    Raises ConfigError for a function without arguments.
+    Anything that can be called will do; what has no name (``*args``, say) gets nothing. Raises ConfigError for what takes no
+    value, and for what does not say what it takes, as some builtins.
     """
-    arguments = list(inspect.signature(function).parameters.values())
-    if not arguments:
-        raise ConfigError(f"{function.__qualname__} takes no item: its first argument must be the value")
-    options = arguments[1:]
+    name = getattr(function, "__name__", type(function).__name__)
+    qualified = getattr(function, "__qualname__", name)
+    try:
+        arguments = list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        raise ConfigError(
+            f"{qualified} does not say what it takes: put it into a function, avlab.node(lambda value: {name}(value))"
+        ) from None
+    if not arguments or arguments[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+        raise ConfigError(f"{qualified} takes no item: its first argument must be the value")
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    options = [each for each in arguments[1:] if each.kind in named]
     body: dict[str, Any] = {
         "function": staticmethod(function),
         "__doc__": function.__doc__,
-        "__module__": function.__module__,
-        "__qualname__": function.__qualname__,
+        "__module__": getattr(function, "__module__", None) or __name__,
+        "__qualname__": qualified,
         "__annotations__": {p.name: Any if p.annotation is REQUIRED else p.annotation for p in options},
     }
     body.update({p.name: p.default for p in options if p.default is not REQUIRED})
-    return type(function.__name__, (FunctionNode,), body)
+    return type(name, (FunctionNode,), body)
 
 
 def _definition(node: object) -> Callable[..., Any] | None:

@@ -129,8 +129,9 @@ def _refusal(element: object) -> str:
     if isinstance(element, str):
         return f"{element!r} is text, not a node: did you mean FileSource({element!r})?"
     if callable(element):
-        name = getattr(element, "__name__", "it")
-        return f"{element!r} is a function, not a node: put @avlab.node above it and use {name}()"
+        name = getattr(element, "__name__", "")
+        remedy = f"put @avlab.node above it and use {name}()" if name.isidentifier() else "write avlab.node(…)() around it"
+        return f"{element!r} is a function, not a node: {remedy}"
     return f"{element!r} is not a node: it has neither process(value) nor items()"
 
 

@@ -1,6 +1,7 @@
 """Nodes: shapes, ports and parameters."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache, partial
 from typing import Annotated, Any, ClassVar, Literal, Optional, TypeVar, Union
 
 import pytest
@@ -15,6 +16,11 @@ Bound = TypeVar("Bound", bound=str)
 def noded(function):
     """An object whose process is the function."""
     return type("Made", (), {"process": staticmethod(function)})()
+
+
+class Twice:
+    def __call__(self, value):
+        return value * 2
 
 
 class Function:
@@ -248,9 +254,35 @@ def test_function_nodes_keep_the_functions_shape():
     assert shape_of(node(many)()) is Shape.GENERATOR
 
 
-def test_a_function_without_arguments_is_refused():
+@pytest.mark.parametrize(
+    ("callable_", "result"),
+    [
+        (len, 3),
+        (str.upper, "ABC"),
+        (str.strip, "abc"),
+        ("-".join, "a-b-c"),
+        (partial(lambda first, value: first + value, "x"), "xabc"),
+        (partial(lambda value, *, last: value + last, last="x"), "abcx"),
+        (lambda value, *more, **named: (value, more, named), ("abc", (), {})),
+        (lambda *values: values, ("abc",)),
+        (Twice(), "abcabc"),
+        (lru_cache(str.title), "Abc"),
+    ],
+)
+def test_whatever_can_be_called_makes_a_node(callable_, result):
+    assert node(callable_)().process("abc") == result
+
+
+@pytest.mark.parametrize("function", [lambda: None, lambda *, value: value, lambda **named: named])
+def test_a_function_that_takes_no_value_is_refused(function):
     with pytest.raises(ConfigError, match="takes no item"):
-        node(lambda: None)
+        node(function)
+
+
+@pytest.mark.parametrize("function", [max, int])
+def test_what_does_not_say_what_it_takes_is_refused(function):
+    with pytest.raises(ConfigError, match=rf"avlab.node\(lambda value: {function.__name__}\(value\)\)"):
+        node(function)
 
 
 def test_on_places_a_node(monkeypatch):
