@@ -47,7 +47,8 @@ class Handle:
         self.feed = home.desk.outputs.feed(self.name)
         self._make = make
         self.node: weakref.ref[Any] | None = None  # strong, it would keep the owner alive
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # held while the session is opened, which takes as long as its executor does
+        self._opening = False
         self._session: Any = None
         self._over: str | None = None
         self._itself = Itself()
@@ -57,6 +58,11 @@ class Handle:
     def is_open(self) -> bool:
         """Whether there is a session to close."""
         return self._session is not None and not self.is_over
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a session is on its way."""
+        return self._opening and self._over is None
 
     @property
     def age(self) -> float:
@@ -83,22 +89,32 @@ class Handle:
         with self._lock:
             if self._over is None and self._session is not None and self._session.closed:
                 self._over = _reason(self._session)
-            if self._over is not None:
-                raise SessionError(
-                    f"{self.made} cannot be used any more, and what it held is lost: make a new one, or run its %%remote cell "
-                    f"again ({self._over})"
-                )
+            self._refuse_over()
             self.feed.here()
             if self._session is None:
-                session = self.home.open(self, self._make())
+                self._opening = True
+                try:
+                    session = self.home.open(self, self._make())
+                finally:
+                    self._opening = False
                 session.itself = self._itself
                 self._session, self._opened_at = session, monotonic()
+                if self._over is not None:  # meanwhile
+                    session.close()
+                    self._refuse_over()
             return self._session
 
+    def _refuse_over(self) -> None:
+        if self._over is not None:
+            raise SessionError(
+                f"{self.made} cannot be used any more, and what it held is lost: make a new one, or run its %%remote cell "
+                f"again ({self._over})"
+            )
+
     def close(self, why: str) -> None:
-        """End the session; ``why`` is told to whoever still tries to use it."""
-        with self._lock:
-            session, self._over = self._session, self._over or why
+        """End the session, or the one that is being opened as soon as it stands; ``why`` is told to whoever still tries to use it."""
+        self._over = self._over or why  # before the session is looked at: who opens one looks at it afterwards
+        session = self._session
         if session is not None:
             session.close()
 

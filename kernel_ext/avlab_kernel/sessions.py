@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from typing import Any, Protocol
 
-from avlab.core.errors import AvlabError
+from avlab.core.errors import AvlabError, SessionError
 from avlab.remote.client import Executor
 from avlab.remote.connect import connect
 from avlab.remote.imports import LoadedModules
@@ -37,7 +37,9 @@ class Desk:
         self._config: dict[str, Any] = {}
         self._executors: dict[str, Executor] = {}
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # never held for long: `%avlab status` and `stop` need it
+        self._connecting = threading.Lock()  # one at a time
+        self._stops = 0
         self._unreferenced: deque[Handle] = deque()
         self._wake = threading.Lock()
         self._closer: threading.Thread | None = None
@@ -45,21 +47,31 @@ class Desk:
 
     def connect(self, url: str, **config: Any) -> Executor:
         """Make ``url`` the default executor and connect to it. Raises what ``avlab.connect`` raises; then nothing changes."""
-        executor = connect(url, **config)
-        with self._lock:
-            old, self._executors[url] = self._executors.get(url), executor
-            self.url, self._config = url, config
+        with self._connecting:
+            executor = connect(url, **config)
+            with self._lock:
+                old, self._executors[url] = self._executors.get(url), executor
+                self.url, self._config = url, config
         if old is not None:
             old.close()
         return executor
 
     def executor(self, url: str | None = None) -> Executor:
-        """The executor at ``url`` (default: the notebook's), connected on first use."""
-        url = url or self.url
-        with self._lock:
-            if url not in self._executors:
-                self._executors[url] = connect(url, **(self._config if url == self.url else {}))
-            return self._executors[url]
+        """The executor at ``url`` (default: the notebook's), connected on first use. Raises SessionError when it was stopped
+        meanwhile."""
+        with self._connecting:
+            with self._lock:
+                url, stops = url or self.url, self._stops
+                known, config = self._executors.get(url), self._config if url == self.url else {}
+            if known is not None:
+                return known
+            executor = connect(url, **config)
+            with self._lock:
+                if stops == self._stops:
+                    self._executors[url] = executor
+                    return executor
+            executor.close()
+            raise SessionError(f"{url} was stopped by %avlab stop before it was connected: run the cell again")
 
     def connected(self) -> dict[str, Executor]:
         """The executors in use, by URL."""
@@ -74,9 +86,11 @@ class Desk:
 
     def sessions(self) -> list[Handle]:
         """The handles with an open session."""
+        return [handle for handle in self._all() if handle.is_open]
+
+    def _all(self) -> list[Handle]:
         with self._lock:
-            handles = list(self._handles)
-        return [handle for handle in handles if handle.is_open]
+            return list(self._handles)
 
     def watch(self, table: Closable | None) -> None:
         """This table is drawn again and again now, instead of the one before it."""
@@ -85,13 +99,15 @@ class Desk:
             before.close()
 
     def stop(self, name: str | None = None) -> int:
-        """Close the sessions called ``name``, or all sessions and executors; returns how many sessions were closed."""
-        mine = [handle for handle in self.sessions() if name in (None, handle.name)]
+        """Close the sessions called ``name``, or all sessions and executors, also those on their way; returns how many sessions
+        were closed."""
+        mine = [each for each in self._all() if (each.is_open or each.is_opening) and name in (None, each.name)]
         for handle in mine:
             handle.close("it was stopped by %avlab stop")
         if name is None:
             self.watch(None)
             with self._lock:
+                self._stops += 1
                 executors, self._executors = list(self._executors.values()), {}
                 closer, self._closer = self._closer, None
             for executor in executors:

@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from avlab_kernel import display
+from avlab_kernel import display, sessions
 from avlab_kernel.classes import RemoteClass, remote_class
 from avlab_kernel.display import Outputs
 from avlab_kernel.functions import RemoteFunction
@@ -593,6 +594,53 @@ def test_a_session_that_cannot_be_closed_keeps_no_other_from_being_closed() -> N
         assert closed.wait(5)
     finally:
         desk.stop()
+
+
+class Slow:
+    """Connects, or opens sessions, for as long as ``go_on`` is not set."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on, self.closed = threading.Event(), threading.Event(), 0
+
+    def connect(self, url: str, **_: Any) -> Any:
+        self._take_long()
+        return self
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        self._take_long()
+        return self
+
+    def _take_long(self) -> None:
+        self.begun.set()
+        assert self.go_on.wait(20)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("slow", ["executor", "session"])
+def test_status_and_stop_do_not_wait_for_who_connects(define: Define, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    far, desk = Slow(), Desk()
+    cls = define("class Slowly:\n    def go(self):\n        return 1\n")
+    handle = handle_of(cls(), "")
+    if slow == "executor":
+        monkeypatch.setattr(sessions, "connect", far.connect)
+        handle.home = replace(handle.home, desk=desk)
+    else:
+        handle.home = far
+    desk.adopt(handle, handle)
+    with ThreadPoolExecutor(2) as pool:
+        opening = pool.submit(handle.session)
+        assert far.begun.wait(10)
+        try:
+            assert pool.submit(desk.sessions).result(10) == []
+            assert pool.submit(desk.connected).result(10) == {}
+            assert pool.submit(desk.stop).result(10) == 1
+        finally:
+            far.go_on.set()
+        with pytest.raises(SessionError, match="stopped by %avlab stop"):
+            opening.result(10)
+    assert far.closed == 1 and desk.connected() == {}
 
 
 def test_output_of_many_sessions_is_kept_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
