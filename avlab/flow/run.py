@@ -294,7 +294,8 @@ class Run:
         return self._preview
 
     def __repr__(self) -> str:
-        return f"Run({' >> '.join(step.name for step in self._steps)})"
+        row, error = " >> ".join(step.name for step in self._steps), self.error
+        return f"Run({row})" + ("" if error is None else f" failed: {type(error).__name__}: {error}")
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         """What a notebook shows: the live view of a run that is under way, text otherwise."""

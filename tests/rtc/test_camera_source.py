@@ -153,6 +153,28 @@ def test_a_silent_browser_is_asked_for_another_connection(shown):
     increasing(taken.items, "video")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("patience", -1), ("patience", "x"), ("timeout", None), ("device", 5), ("rate", True), ("ice_servers", "stun:x")]
+)
+def test_a_camera_refuses_what_it_could_not_use(name, value):
+    with pytest.raises(ConfigError, match=name):
+        (avlab.Camera(**{name: value}, fallback=avlab.TestSource(duration=1)) >> avlab.Collect()).run()
+
+
+def test_a_source_whose_watch_fails_ends_with_the_reason(shown, monkeypatch):
+    _, page, taken = shown("video")
+    page.start()
+    taken.until(lambda items: len(items) > 3)
+
+    def broken(self):
+        raise ValueError("no figures")
+
+    monkeypatch.setattr(BrowserSource, "statistics", broken)
+    page.await_said("over", reason="The source has failed: ValueError: no figures", wanted=False)
+    taken.end()
+    assert "cannot watch its connection any more: ValueError: no figures" in str(taken.error)
+
+
 def test_patience_with_a_browser_that_is_gone_has_an_end(shown):
     _, page, taken = shown("video", patience=1.0)
     page.start()

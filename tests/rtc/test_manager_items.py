@@ -17,7 +17,8 @@ from avlab.core.item import Item
 from avlab.media.rtc.channel import CHUNK, WINDOW, MessageChannel
 from avlab.media.rtc.manager import WebRTCManager, _unpack
 from avlab.media.runtime import MediaRuntime
-from avlab.media.signaling.client import Joined, Left, Received
+from avlab.media.signaling.address import Address
+from avlab.media.signaling.client import Joined, Left, Received, SignalClient
 from avlab.media.signaling.server import SignalConfig, SignalServer
 from avlab.media.sources import TestSource
 
@@ -369,6 +370,41 @@ def test_a_member_with_a_name_of_ours_reaches_nobody_else(make, server):
     assert other.wait(15).state == manager.wait(15).state == "connected"
     carried.send("still here")
     assert by_hand.wait().receive(10).value == "still here"
+
+
+@pytest.mark.parametrize(("name", "value"), [("sync", "x"), ("ice_servers", "stun:x"), ("room", "a")])
+def test_a_manager_refuses_what_it_could_not_use(name, value):
+    with pytest.raises(ConfigError, match=name):
+        WebRTCManager(**{name: value})
+
+
+STUN = {"urls": ["stun:relay.example:3478"]}
+FOR_EVER = {"urls": ["turn:relay.example:3478"], "username": "me", "credential": "for-ever"}
+PASSING = {"urls": ["turn:relay.example:3478"], "username": "1900000000:me", "credential": "ends"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [([STUN, FOR_EVER, PASSING], [STUN, PASSING]), ([FOR_EVER], []), (lambda: [FOR_EVER], [FOR_EVER]), ([], [])],
+)
+def test_a_page_learns_no_credentials_that_last(make, server, given, told):
+    room = {"room": "a", "secret": server.secret, "media": False}
+    manager = make(server.url, ice_servers=given, **room)
+    invitation, page = manager.invite("view"), make()
+
+    async def ask() -> object:
+        client = SignalClient(Address.parse(invitation.url), role="view")
+        try:
+            await client.open()
+            script = await client.next()
+            await client.send(script.member, {"kind": "servers"})
+            while not isinstance(event := await client.next(), Received) or event.data.get("kind") != "servers":
+                pass
+            return event.data["servers"]
+        finally:
+            await client.close()
+
+    assert page._runtime.run(ask(), 15) == told
 
 
 class Wire:

@@ -21,12 +21,14 @@ import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from avlab_kernel.live import widget
+from avlab_kernel.live.hops import facts
+from avlab_kernel.live.measure import Measurement
 from avlab_kernel.live.process import ProcessRun, spare
 from pages import FLAGS, chromium
 from playwright.sync_api import sync_playwright
 
 import avlab
-from avlab.core.errors import LinkClosed
+from avlab.core.errors import ConfigError, LinkClosed
 from avlab.core.item import Item
 from avlab.media.rtc.encoder import Coded
 from avlab.media.rtc.live import Live
@@ -83,6 +85,66 @@ def pictures(count: int) -> list[Item]:
 def hello(live: Live, side: Side, form: str = "h264") -> None:
     live.receive({"type": "hello", "view": "a", "h264": form == "h264", "width": 300})
     side.until(lambda: side.of("welcome") and side.of("status"))
+
+
+@pytest.mark.parametrize("process", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sync", "x"), ("bit_rate", "much"), ("bit_rate", 0), ("bit_rate", True), ("rate", -5), ("pace", "x"), ("record", 5), ("ice_servers", "stun:x")],
+)
+def test_a_preview_refuses_what_it_could_not_use(name: str, value: object, process: bool) -> None:
+    pipeline = TestSource(size=SIZE, duration=1) >> avlab.Resize(width=64)
+    with pytest.raises(ConfigError, match=name):
+        pipeline.preview(runtime="process" if process else "thread", **{name: value})
+
+
+def test_what_cannot_go_into_the_media_process_is_refused_with_the_way_around() -> None:
+    pipeline = TestSource(size=SIZE, duration=1) >> avlab.Resize(width=64)
+    with pytest.raises(ConfigError, match=r"ice_servers.*AVLAB_ICE_SERVERS"):
+        pipeline.preview(runtime="process", ice_servers=list)
+
+
+def test_a_run_that_failed_tells_why_where_it_is_shown_and_so_does_its_view() -> None:
+    run = (TestSource(size=(0, 0)) >> avlab.Preview()).start()
+    with pytest.raises(ConfigError, match="size of TestSource"):
+        run.wait(20)
+    assert run._repr_mimebundle_()["text/plain"].startswith("Run(TestSource >> Preview) failed: ConfigError: size of TestSource is 0x0")
+    assert facts(run)["failed"].startswith("ConfigError: size of TestSource is 0x0")
+
+
+def test_a_measurement_whose_source_fails_raises_that_at_once() -> None:
+    measurement = Measurement(5, (0, 0), 30)
+    with pytest.raises(ConfigError, match="size of TestSource"):
+        measurement._run.wait(20)
+    with pytest.raises(ConfigError, match="size of TestSource"):
+        measurement.result()
+    with pytest.raises(ConfigError, match="Preview has no parameter 'bogus'"):
+        Measurement(5, (64, 36), 30, bogus=1)
+    with pytest.raises(ConfigError, match="not 'x'"):
+        Measurement("x", (64, 36), 30)
+
+
+def test_a_status_that_fails_ends_the_view_and_says_why(side: Side) -> None:
+    good, runtime = iter([{}, {}]), MediaRuntime()
+
+    def facts() -> dict[str, Any]:
+        if (now := next(good, None)) is None:
+            raise ValueError("no figures")
+        return now
+
+    live = Live(side, facts=facts, pace=False, runtime=runtime)
+    try:
+        hello(live, side)
+        side.until(lambda: side.of("refused"))
+        assert side.of("refused")[0][0]["final"]
+        assert side.of("refused")[0][0]["reason"] == "The live view has failed: ValueError: no figures"
+        live.receive({"type": "key", "view": "a"})
+        side.until(lambda: side.of("again"))  # it may ask anew, and learns the reason anew
+        hello(live, side)
+        side.until(lambda: len(side.of("refused")) == 2)
+    finally:
+        live.close()
+        runtime.close()
 
 
 @pytest.mark.parametrize("form", ["h264", "jpeg"])

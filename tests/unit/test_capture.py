@@ -103,6 +103,20 @@ def test_patience_has_an_end(address):
     source.close()
 
 
+@pytest.mark.parametrize(("name", "value"), [("patience", "x"), ("patience", -1), ("silence", 0), ("silence", None), ("device", 5)])
+def test_what_it_could_not_use_is_refused_by_name(address, name, value):
+    source = avlab.CaptureSource(**{"device": address, name: value})
+    with pytest.raises(ConfigError, match=name):
+        source.open()
+
+
+def test_a_file_may_be_given_as_a_path(tmp_path):
+    path = tmp_path / "a.mp4"
+    (avlab.TestSource(size=(64, 36), audio=False, duration=1) >> avlab.FileSink(path)).run(progress=False)
+    result = (avlab.CaptureSource(path, audio=False) >> avlab.Collect()).run(progress=False)
+    assert result.items["video"] == 30
+
+
 def test_a_pipeline_of_a_live_stream_stops_at_once(address):
     camera, seen = Camera(address), threading.Event()
 

@@ -295,10 +295,16 @@ class BrowserSource:
 
     async def _tick(self) -> None:
         """Watch the connection and tell the views, until the source ends."""
-        while self._receiver is not None:
-            self._send(self._status())
-            await asyncio.sleep(BEAT)
-            self._watch()
+        try:
+            while self._receiver is not None:
+                self._send(self._status())
+                await asyncio.sleep(BEAT)
+                self._watch()
+        except Exception as error:  # noqa: BLE001  told: unwatched, a source would wait for its browser for ever
+            what = f"{type(error).__name__}: {error}"
+            self._error = MediaError(f"the source cannot watch its connection any more: {what}")
+            self._error.__cause__ = error
+            await self._end(f"The source has failed: {what}")
 
     def _watch(self) -> None:
         now = self._clock()
@@ -353,7 +359,8 @@ class BrowserSource:
         self._receiver = self._peer = self._ticking = self._inlet = None
         if receiver is None:
             return
-        self._figures = receiver.statistics()
+        with suppress(Exception):  # they may be what failed
+            self._figures = receiver.statistics()
         Swift.drop(self)
         self._over(reason or "The pipeline has ended.")
         if self._loop is not asyncio.get_running_loop():
@@ -366,7 +373,10 @@ class BrowserSource:
 
     def _over(self, reason: str, view: str | None = None) -> None:
         """Tell one view, or all, to let go of the device."""
-        self._send({**self._status(), "type": "over", "reason": reason, **({"view": view} if view else {})})
+        facts: dict[str, Any] = {"wanted": self._receiver is not None}
+        with suppress(Exception):  # a status may be what failed
+            facts = self._status()
+        self._send({**facts, "type": "over", "reason": reason, **({"view": view} if view else {})})
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -18,9 +18,9 @@ from avlab.media.rtc.channel import MessageChannel
 from avlab.media.rtc.outgoing import Outgoing
 from avlab.media.rtc.partner import Partner, Signal
 from avlab.media.rtc.peer import Peer
-from avlab.media.rtc.policy import MAX_DESCRIPTION
+from avlab.media.rtc.policy import MAX_DESCRIPTION, servers
 from avlab.media.rtc.receive import Mode
-from avlab.media.rtc.turn import IceServers, current
+from avlab.media.rtc.turn import IceServers, current, tellable
 from avlab.media.runtime import MediaRuntime
 from avlab.media.signaling.address import Address, Invitation
 from avlab.media.signaling.client import MAX_MEMBERS, WAITING, Joined, Left, Received, SignalClient, invite
@@ -36,7 +36,7 @@ class WebRTCManager(Closing):
 
     url: an invitation (``https://host:port/#room=…&token=…``), or a server's address together with ``room`` and ``secret``;
     empty for hand-carried offers alone. ice_servers: STUN and TURN servers in the browser's notation, or a function that
-    gives them anew for each connection (short-lived credentials, `ShortLived`). loopback: whether the other side may name loopback and
+    gives them anew for each connection (short-lived credentials, `ShortLived`); pages learn no credentials that last. loopback: whether the other side may name loopback and
     link-local addresses (on this machine it is reached without, if there is a network at all).
     media: whether there are pictures and sound, or DataChannels alone. sync: see `Receiver`. authority: a PEM file for the
     server's TLS certificate. A context manager (also async).
@@ -57,6 +57,12 @@ class WebRTCManager(Closing):
         authority: str = "",
         runtime: MediaRuntime | None = None,
     ) -> None:
+        if sync not in ("low-latency", "lips"):
+            raise ConfigError(f"sync is {sync!r}: it can be 'low-latency' or 'lips'")
+        if not callable(ice_servers):
+            servers(ice_servers)
+        if room and not url:
+            raise ConfigError(f"room={room!r} needs the address of its signalling server: url=")
         address = Address.parse(url) if url else None
         if address is not None and room:
             address = Address(address.base, room, address.token)
@@ -275,8 +281,8 @@ class WebRTCManager(Closing):
                 if event.before:
                     partner.call()
         elif isinstance(event.data, dict) and event.data.get("kind") == "servers":
-            servers = await current(self._ice_servers)  # a page asks before each connection: credentials do not last
-            await client.send(event.member, {"kind": "servers", "servers": servers})
+            now = await current(self._ice_servers)  # a page asks before each connection: credentials do not last
+            await client.send(event.member, {"kind": "servers", "servers": tellable(self._ice_servers, now)})
         else:
             known = self._partners.get(event.member)
             if known is None or known.state == "closed":

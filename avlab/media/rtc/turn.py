@@ -108,6 +108,14 @@ async def current(ice_servers: IceServers) -> list[dict[str, Any]]:
     return servers(ice_servers) or from_environment()
 
 
+def tellable(ice_servers: IceServers, found: Servers) -> list[Mapping[str, Any]]:
+    """Those of ``found`` that whoever was let into a room may learn: without credentials, with such as end by themselves (their
+    username begins with the time), or from a function, whose owner decides each time anew."""
+    if callable(ice_servers):
+        return list(found)
+    return [each for each in found if "credential" not in each or re.match(r"\d{9,}(:|$)", str(each.get("username")))]
+
+
 def is_turn(url: str) -> bool:
     """Whether a URL names a relay."""
     return bool(re.match(r"turns?:", url))

@@ -128,15 +128,22 @@ class Views:
             Swift.drop(self)
 
     async def _tick(self) -> None:
-        """Status to all views, until there are none."""
-        while self._views:
-            now = self._clock()
-            for name, view in list(self._views.items()):
-                if (now - view.heard) / 1e9 > SILENCE and not view.connected:
-                    await self._leave(name)
-            self._send(self.status(), [])
-            await asyncio.sleep(STATUS)
-        self._ticking = None
+        """Status to all views, until there are none, or until there can be no status any more: then no view stays either."""
+        try:
+            while self._views:
+                now = self._clock()
+                for name, view in list(self._views.items()):
+                    if (now - view.heard) / 1e9 > SILENCE and not view.connected:
+                        await self._leave(name)
+                self._send(self.status(), [])
+                await asyncio.sleep(STATUS)
+        except Exception as error:  # noqa: BLE001  told: a view without figures, end and drops would look alive
+            text = f"The live view has failed: {type(error).__name__}: {error}"
+            for name in list(self._views):
+                self._send({"type": "refused", "view": name, "reason": text, "final": True}, [])
+                await self._leave(name)
+        finally:
+            self._ticking = None
 
     def status(self) -> dict[str, Any]:
         """What all views show: counts of the hub, level, and per view what only this side knows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -37,7 +38,7 @@ class CaptureSource(Node):
     it cannot be opened at first, or when patience is at its end.
     """
 
-    device: str
+    device: str | os.PathLike[str]
     video: bool = True
     audio: bool = True
     size: tuple[int, int] | None = None
@@ -69,6 +70,10 @@ class CaptureSource(Node):
     def open(self) -> None:
         """Begin anew. Raises ConfigError."""
         self.tracks()
+        for name, least in (("silence", 0.001), ("patience", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+                raise ConfigError(f"{name} of CaptureSource is {value!r}: it is a number of seconds")
         self._stopped = threading.Event()
         self.damaged = self.reconnects = 0
 

@@ -43,9 +43,10 @@ class Device:
     ends: bool = False
 
 
-def device(name: str) -> Device:
+def device(name: str | os.PathLike[str]) -> Device:
     """The device of a name: a URL, ``/dev/video0``, ``v4l2:…``, ``alsa:…``, ``pulse:…``, ``screen``, ``x11grab:…``,
     ``kmsgrab:…``, or the path of a file. Raises ConfigError for anything else."""
+    name = os.fspath(name) if isinstance(name, str | os.PathLike) else f"{type(name).__name__} {name!r}"
     scheme, _, rest = name.partition(":")
     if scheme in NETWORK and rest.startswith("//"):
         shown = address(name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from avlab.core.errors import ConfigError, MediaError
 from avlab.core.item import Item
 from avlab.core.node import Node
+from avlab.media.rtc.policy import servers
 from avlab.media.sources.instead import KINDS, Instead, node_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class BrowserNode(Node):
     seconds, at its own pace. patience: seconds that a browser which had the source may be gone. ice_servers: STUN and TURN
     servers in the browser's notation, none by default. sync: ``low-latency`` or ``lips``.
 
-    Raises ConfigError (no notebook) or MediaError (no browser within ``timeout``) when there is no fallback, and MediaError
+    Raises ConfigError (no notebook, or values that are none of these) or MediaError (no browser within ``timeout``) when there is no fallback, and MediaError
     when patience is at its end.
     """
 
@@ -62,6 +63,18 @@ class BrowserNode(Node):
         """What the browser is to capture. Raises ConfigError."""
         raise NotImplementedError
 
+    def _checked(self) -> dict[str, Any]:
+        name = type(self).__name__
+        for option in ("timeout", "patience"):
+            if not _seconds(value := self._option(option)):
+                raise ConfigError(f"{option} of {name} is {value!r}: it is a number of seconds, above 0")
+        device, given = getattr(self, "device", None), self._option("ice_servers")
+        if not isinstance(device, str | None):
+            raise ConfigError(f"device of {name} is {device!r}: it is a part of the device's name, or None")
+        if not callable(given):
+            servers(given)
+        return self._ask()
+
     def _option(self, name: str) -> Any:
         return getattr(self, name)
 
@@ -71,7 +84,7 @@ class BrowserNode(Node):
 
     def open(self) -> None:
         """Show the widget, unless a browser shows it already. Raises ConfigError where there is neither notebook nor fallback."""
-        asked, fallback = self._ask(), self._option("fallback")
+        asked, fallback = self._checked(), self._option("fallback")
         self._instead = None if fallback is None else Instead(fallback, asked["tracks"], pace=self._in_front)
         if self._in_front:
             source = self._media()
@@ -136,7 +149,7 @@ class BrowserNode(Node):
                 options = {
                     name: self._option(name) for name in ("ice_servers", "patience", "sync") if hasattr(self, name)
                 }
-                self._source = BrowserSource(self._deliver, self._ask(), left=self._dismiss, **options)
+                self._source = BrowserSource(self._deliver, self._checked(), left=self._dismiss, **options)
             return self._source
 
     def _deliver(self, message: dict[str, Any]) -> None:
@@ -248,8 +261,12 @@ class Microphone(BrowserNode):
 _making = threading.RLock()
 
 
+def _seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 def _asked(node: Any, audio: bool, size: Any, *, device: str | None = None, voice: bool) -> dict[str, Any]:
-    if not isinstance(node.rate, int | float) or not 0 < node.rate <= 240:
+    if not _seconds(node.rate) or not node.rate <= 240:
         name = type(node).__name__
         raise ConfigError(
             f"rate of {name} is {node.rate!r}: it is a number of pictures per second, above 0 and at most 240"

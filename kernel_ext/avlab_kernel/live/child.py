@@ -19,7 +19,7 @@ from avlab.flow.run import Run
 from avlab.media.rtc.live import Live
 from avlab.media.runtime_process import Wire
 
-from .hops import hops
+from .hops import facts
 
 
 class Child:
@@ -46,7 +46,7 @@ class Child:
         return base64.b64encode(self._live.poster()).decode()
 
     def _facts(self) -> dict[str, Any]:
-        return hops(self._run.statistics())
+        return facts(self._run)
 
     def _finished(self) -> None:
         self._live.end()

@@ -1,10 +1,21 @@
-"""Where the time goes, as live views show it."""
+"""Where the time goes, and what went wrong, as live views show it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from avlab.flow.run import Run
 from avlab.flow.statistics import Statistics
+
+_LONGEST = 300  # characters of an error
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """For status messages: `hops`, and why the run failed, empty if it did not."""
+    error = run.error
+    lines = [] if error is None else str(error).strip().splitlines()
+    failed = "" if error is None else ": ".join([type(error).__name__, *lines[:1]])[:_LONGEST]
+    return {**hops(run.statistics()), "failed": failed}
 
 
 def hops(statistics: Statistics) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def measure_glass_to_glass(
     for they hear a browser only between cells. The sound is measured before the volume: nothing needs to be heard.
 
     Raises ConfigError for options that cannot be and for kernels without subshells, TimedOut when no browser shows the view,
-    MediaError when it reads nothing.
+    MediaError when it reads nothing, and what the source raises.
     """
     if wait and not _hears_while_waiting():
         raise ConfigError(f"this kernel hears the browser only between cells: {_TWO_CELLS} (or use ipykernel 7)")
@@ -77,10 +77,11 @@ class Measurement:
     def __init__(
         self, seconds: float, size: tuple[int, int], rate: Any, *, path: str = "", timeout: float = 15, **options: Any
     ) -> None:
-        if not 0.5 <= seconds <= _LONGEST:
+        if not isinstance(seconds, int | float) or not 0.5 <= seconds <= _LONGEST:
             raise ConfigError(f"a measurement takes 0.5 to {_LONGEST:.0f} seconds, not {seconds!r}")
         if path not in ("", "messages"):
             raise ConfigError(f"path is {path!r}: it is 'messages', or empty for the best there is")
+        Preview(**options)._check()
         self._seconds, self._timeout, self._rate = seconds, timeout, rate
         self._lock = threading.Lock()
         self._shown, self._done = Latch(), Latch()
@@ -93,6 +94,12 @@ class Measurement:
         source = TestSource(size=size, rate=rate, realtime=True)
         self._run = (source >> self._ledger >> self._preview).start()
         self._preview.shows(self._run)
+        self._run.on_finished(self._over)
+
+    def _over(self) -> None:
+        """Nothing more can be heard: the run was stopped, or has failed."""
+        self._shown.set()
+        self._done.set()
 
     def _heard(self, message: Mapping[str, Any]) -> bool:
         """A message from a browser; whether it is for the view."""
@@ -112,8 +119,10 @@ class Measurement:
 
     def _end(self) -> None:
         with self._lock:
-            self._run.cancel()
-            self._preview.shut()
+            try:
+                self._run.cancel()  # raises what the run has failed with
+            finally:
+                self._preview.shut()
 
     @property
     def running(self) -> bool:

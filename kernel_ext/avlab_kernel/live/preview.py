@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,8 +12,9 @@ from avlab.core.errors import ConfigError
 from avlab.core.item import Item
 from avlab.core.node import Node
 from avlab.media.rtc.live import Live
+from avlab.media.rtc.policy import servers
 
-from .hops import hops
+from .hops import facts
 from .process import ProcessRun
 from .widget import LiveView
 
@@ -29,7 +31,7 @@ class Preview(Node):
     pictures wait for sound only while somebody hears it, ``lips`` always holds the earlier of the two back. bit_rate: of
     1280x720, bits per second. pace: hold items back to the pace of their times (files); None: while somebody looks. rate:
     sample rate of arrays of sound. record: path that the view's record button writes to (default: preview-1.mp4,
-    preview-2.mp4 …). Raises ConfigError for an unknown ``sync``.
+    preview-2.mp4 …). Raises ConfigError for values that are none of these.
     """
 
     produces: ClassVar[tuple[type, ...]] = ()
@@ -48,13 +50,25 @@ class Preview(Node):
     def _stream(self) -> Live:
         with _making:
             if self._live is None:
-                if self.sync not in ("low-latency", "lips"):
-                    raise ConfigError(f"sync of Preview is {self.sync!r}: it is 'low-latency' or 'lips'")
+                self._check()
                 self._live = Live(
                     self._deliver, ice_servers=self.ice_servers, sync=self.sync, bit_rate=self.bit_rate, pace=self.pace,
-                    rate=self.rate, record=self.record, facts=self._facts, stop=self._stop,
+                    rate=self.rate, record=os.fspath(self.record), facts=self._facts, stop=self._stop,
                 )  # fmt: skip
             return self._live
+
+    def _check(self) -> None:
+        for name, fits, what in (
+            ("sync", self.sync in ("low-latency", "lips"), "'low-latency' or 'lips'"),
+            ("bit_rate", _whole(self.bit_rate), "a whole number of bits per second, above 0"),
+            ("pace", self.pace in (None, True, False), "True, False or None"),
+            ("rate", self.rate is None or _whole(self.rate), "a whole number of samples per second, above 0, or None"),
+            ("record", isinstance(self.record, str | os.PathLike), "the path of a file"),
+        ):
+            if not fits:
+                raise ConfigError(f"{name} of Preview is {getattr(self, name)!r}: it is {what}")
+        if not callable(self.ice_servers):
+            servers(self.ice_servers)
 
     def open(self) -> None:
         """A run begins; views that are open go on with it."""
@@ -90,8 +104,16 @@ class Preview(Node):
     def in_process(cls, pipeline: Any, options: Mapping[str, Any]) -> ProcessRun:
         """Start a pipeline of registered nodes in a child process. Raises UnknownNode and ConfigError for what cannot be
         described there, PipelineError for what fails there."""
-        cls(**options)  # refuses unknown parameters
-        return ProcessRun(pipeline.to_spec(), options)
+        cls(**options)._check()  # refuses unknown parameters too
+        given = dict(options)
+        if callable(given.get("ice_servers")):
+            raise ConfigError(
+                "a function given as ice_servers= cannot go into the media process: give a list, or name the servers in"
+                " AVLAB_ICE_SERVERS, with AVLAB_TURN_SECRET for credentials that do not last"
+            )
+        if "record" in given:
+            given["record"] = os.fspath(given["record"])
+        return ProcessRun(pipeline.to_spec(), given)
 
     @classmethod
     def of(cls, run: Any, options: Mapping[str, Any]) -> Preview:
@@ -110,9 +132,11 @@ class Preview(Node):
         newest = self._stream().newest()
         return None if newest is None else newest.value
 
-    def start_recording(self, path: str | None = None) -> str:
-        """Write what comes from now on into an mp4; returns its path."""
-        return self._stream().record(path)
+    def start_recording(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Write what comes from now on into an mp4; returns its path. Raises ConfigError for what is no path."""
+        if not isinstance(path, str | os.PathLike | None):
+            raise ConfigError(f"start_recording({path!r}): give the path of a file, or nothing")
+        return self._stream().record(None if path is None else os.fspath(path))
 
     def stop_recording(self) -> str | None:
         """Finish the file; its path, or None when nothing was recorded."""
@@ -141,7 +165,7 @@ class Preview(Node):
             self._widget.deliver(message, buffers)
 
     def _facts(self) -> dict[str, Any]:
-        return {} if self._run is None else hops(self._run.statistics())
+        return {} if self._run is None else facts(self._run)
 
     def _stop(self) -> None:
         if self._run is not None:
@@ -162,6 +186,10 @@ class Preview(Node):
 
 
 _making = threading.RLock()
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _bundle(made: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -79,6 +79,7 @@ class View {
 
   welcome(message) {
     this.welcomed = message;
+    this.barred = "";
     this.visibility(true);
     this.tryDirect();
   }
@@ -90,7 +91,7 @@ class View {
   }
 
   refused(message) {
-    if (message.final) this.say("", message.reason);
+    if (message.final) this.barred = message.reason;
     else this.direct?.fail(message.reason);
   }
 
@@ -199,14 +200,15 @@ class View {
   explain(now, mine, direct) {
     const { state } = this;
     if (this.probe?.said) return this.say(this.path, this.probe.said);
-    if (state.ended) return this.say("", "The pipeline has ended.");
+    if (this.barred) return this.say("", this.barred);
+    if (state.ended) return this.say("", `The pipeline has ended${state.status.failed ? `: ${state.status.failed}` : "."}`);
     if (state.paused) return this.say(this.path, "Paused.");
     if (this.heard && now - this.heard > 5000 && now - state.came > 5000) return this.say("", "The kernel does not answer.");
     if (!this.welcomed && now - this.began > ALONE) {
       for (const each of [this.ui.record, this.ui.stop, this.ui.pause]) each.disabled = true; // until a status comes
       return this.say("", "Nothing answers: the kernel is busy, or gone (then run the cell again).");
     }
-    if (!this.path) return this.say("", state.status?.problem || "Waiting for the first picture…");
+    if (!this.path) return this.say("", state.status?.problem || (state.status?.tracks.includes("audio") ? "Sound comes, and no picture." : "Waiting for the first picture…"));
     if (now - state.came > STALLED && this.looking()) return this.say(this.path, "No new pictures come from the pipeline.");
     if (this.path === "direct") return this.say("direct", direct.relay ? `Connected through ${direct.relay}.` : "Connected directly.");
     const waiting = this.direct ? "a direct path is being tried" : state.reason || "no direct path";
