@@ -137,7 +137,8 @@ class Host:
                 else:
                     for _ in self._inputs():
                         name = type(self._target).__name__
-                        raise ConfigError(f"{name} has no process(value): it can be called, but not fed with a stream")
+                        remedy = ": avlab.node(…)() makes a node of it" if callable(self._target) else ""
+                        raise ConfigError(f"{name} has no process(value), it can be called but not fed with a stream{remedy}")
                     self._emit(None, True)
             except _Skip:
                 self._output(ItemMessage(), last=True)
