@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -12,21 +14,37 @@ from typing import Any
 from avlab.core.errors import CodecError
 from avlab.core.message import Buffer
 from avlab.core.tree import class_name
-from avlab.remote.construct import Construct
+from avlab.remote.construct import Construct, same
+from avlab.remote.stand_ins import original_of
 
 
 def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
     """An argument for the worker, pickled with its large buffers beside it. Raises CodecError naming the type."""
     import pickle  # only those who send such arguments pay for it
 
-    import cloudpickle
-
     buffers: list[pickle.PickleBuffer] = []
+    file = io.BytesIO()
     try:
-        data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        _pickler()(file, protocol=5, buffer_callback=buffers.append).dump(value)
     except Exception as error:  # noqa: BLE001  of whatever kind: objects have a say in how they are pickled
         raise CodecError(f"an argument of type {type(value).__qualname__} cannot travel: {error}") from None
-    return data, [buffer.raw() for buffer in buffers]
+    return file.getvalue(), [buffer.raw() for buffer in buffers]
+
+
+@functools.cache
+def _pickler() -> Any:
+    import cloudpickle
+
+    from avlab.remote.pickler import whole_enumeration
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            original = original_of(value)
+            if original is not None:
+                return same, (original,)
+            return whole_enumeration(value, super().reducer_override(value))
+
+    return Pickler
 
 
 def dataclasses_of(target: object) -> dict[str, type]:
@@ -42,6 +60,7 @@ def dataclasses_of(target: object) -> dict[str, type]:
         [cls] if isinstance(cls, types.FunctionType) else [m for base in cls.__mro__ for m in vars(base).values()]
     )
     for function in functions:
+        _add(function, found)  # a class within the class
         plain = getattr(function, "__func__", getattr(function, "fget", function))
         if isinstance(plain, types.FunctionType):
             for value in _mentioned(plain):

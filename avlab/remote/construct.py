@@ -26,6 +26,22 @@ def same(value: Any) -> Any:
     return value
 
 
+def restored(cls: Any, state: Mapping[str, Any]) -> Any:
+    """A dataclass instance of these fields, without its ``__init__``."""
+    made = object.__new__(cls)
+    for name, value in state.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def with_members(cls: Any, state: Any) -> None:
+    """Finish an enumeration whose members have attributes besides their values."""
+    finish, attributes, members = state
+    finish(cls, attributes)
+    for name, values in members.items():
+        vars(cls[name]).update(values)
+
+
 def cached(function: Any, maxsize: int | None, typed: bool) -> Any:
     """A function under ``functools.lru_cache``, its cache empty."""
     return functools.lru_cache(maxsize, typed)(function)

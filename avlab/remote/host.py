@@ -179,12 +179,16 @@ class Host:
             if inspect.iscoroutine(result):
                 result = self._await(result)
             if message.mode is Mode.CALL:
-                if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                try:
+                    answer = self._encoded(result)
+                except CodecError:
+                    if not hasattr(result, "__next__") and not hasattr(result, "__anext__"):
+                        raise
                     raise CodecError(
-                        f"{message.method} returns a generator, which cannot leave: return a list, yield in {message.method} "
-                        "itself, or let session.iterate give what it yields"
-                    )
-                self._output(self._encoded(result), last=True)
+                        f"{_named(self._target, message.method)} returns an iterator ({type(result).__name__}), which cannot leave: "
+                        "return a list of what it gives, or yield that, so that it is a generator (session.iterate takes both)"
+                    ) from None
+                self._output(answer, last=True)
                 return
             for value in self._each(iterate_async(result, self._await) if hasattr(result, "__anext__") else result):
                 self._output(self._encoded(value), last=False)
@@ -347,6 +351,11 @@ class Host:
         except KeyboardInterrupt:
             self._runner.run(_cancel_all())
             raise
+
+
+def _named(target: Any, method: str) -> str:
+    """A method's name, or that of a function that is called."""
+    return getattr(target, "__name__", method) if method == "__call__" else method
 
 
 async def _awaited(target: Any) -> Any:

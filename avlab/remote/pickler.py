@@ -21,7 +21,7 @@ from cloudpickle import cloudpickle as internals
 from avlab.core.errors import AvlabError, BundleError
 from avlab.remote.captures import Label, check_live
 from avlab.remote.capturing import Capturing
-from avlab.remote.construct import by_name, cached, dispatcher, register_all, same
+from avlab.remote.construct import by_name, cached, dispatcher, register_all, same, with_members
 from avlab.remote.finder import Finder, Origin
 from avlab.remote.source import parsed
 
@@ -93,7 +93,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, functools.cached_property):  # holds a lock before Python 3.12
             return functools.cached_property, (value.func,), {"attrname": value.attrname}
         reducer = self.dispatch_table.get(type(value))
-        reduction = reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
+        try:
+            reduction = reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
+        except AvlabError as error:  # an object of another session
+            raise BundleError(f"{label}: {error}") from None
         return self._global(value, reduction, label) if isinstance(reduction, str) else reduction
 
     def _global(self, value: Any, name: str, label: Label) -> Any:
@@ -132,7 +135,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 f"{label} is {value.__qualname__}, which no module defines: code that travels as source can use only plain "
                 "values, modules and what modules define. Define it in the same cell or in a module"
             )
-        return self._function(value) if isinstance(value, FunctionType) else internals._dynamic_class_reduce(value)
+        if isinstance(value, FunctionType):
+            return self._function(value)
+        return whole_enumeration(value, internals._dynamic_class_reduce(value))
 
     def _function(self, value: FunctionType) -> Any:
         if value.__code__ is _DISPATCHES:
@@ -155,6 +160,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if spot is None or (loaded and spot.file and os.path.realpath(loaded) != os.path.realpath(spot.file)):
             return Origin.MISSING
         return Origin.LOCAL
+
+
+def whole_enumeration(value: Any, reduction: Any) -> Any:
+    """cloudpickle's reduction of a class, with what the ``__init__`` of an enumeration gave to its members."""
+    if not isinstance(reduction, tuple) or reduction[0] is not internals._make_skeleton_enum:
+        return reduction
+    members = {m.name: {n: v for n, v in vars(m).items() if not (n[0] == "_" == n[-1])} for m in value}
+    make, arguments, state, *_ = reduction
+    return make, arguments, (internals._class_setstate, state, members), None, None, with_members
 
 
 def _named(value: Any, module: ModuleType | None) -> bool:

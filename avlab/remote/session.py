@@ -101,7 +101,7 @@ class Session(Closing):
     def itself(self, value: Any) -> None:
         self._values.itself = value
 
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the object and return its one result. Raises RemoteError, CodecError, SessionError."""
         if not enabled():
             return self._call(Exchange(), method, args, kwargs)
@@ -109,7 +109,7 @@ class Session(Closing):
         with tracing("avlab.call", attributes=about):
             return self._call(Exchange(), method, args, kwargs)
 
-    def iterate(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def iterate(self, method: str, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Call a method that returns an iterator; yields each value when it is made, returns what a generator
         returns. Leaving early cancels it."""
         return self._iterate(Exchange(), method, args, kwargs)
@@ -174,7 +174,7 @@ class Session(Closing):
             finally:
                 self._link.close()
 
-    async def acall(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    async def acall(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """`call` for async code. Cancelling it interrupts the remote code, as the stop button does."""
         exchange = Exchange()
         await left_iterations()
@@ -182,7 +182,7 @@ class Session(Closing):
             lambda: self._call(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange)
         )
 
-    def aiterate(self, method: str, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    def aiterate(self, method: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """`iterate` for async code."""
         exchange = Exchange()
         return aiterate(lambda: self._iterate(exchange, method, args, kwargs), lambda: self._caller.cancel(exchange))

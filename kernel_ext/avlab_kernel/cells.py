@@ -10,11 +10,12 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from avlab.remote.stand_ins import original_of
+
 from .classes import remote_class, replaced
 from .functions import RemoteFunction
 from .home import Home
 from .outlines import outline
-from .proxy import original_of
 from .tracebacks import CannotBeRemote, begin_in
 
 HOOK = "__avlab_definition__"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import abc
+import enum
 import inspect
 import threading
+import typing
 from typing import Any
 
 from avlab.core.node import Node, bind_parameters
+from avlab.remote.stand_ins import original_of
 
 from .exceptions import exception_twin
 from .home import Arguments, Home
-from .kinds import Kind, check_value_type, defined, is_value_type, kind_of, own_methods, signature
+from .kinds import Kind, defined, is_value_type, kind_of, own_methods, signature
 from .operators import WRAPPED, attribute, forwarder
 from .proxy import STATE, Remote, handle_of
 from .shared import Shared, instance
 from .tracebacks import CannotBeRemote, WrongArguments
+from .values import EnumTwin, enum_twin, tuple_twin
 
 # fmt: off
 HERE = frozenset({
@@ -62,7 +66,8 @@ class RemoteClass(type):
         return instance(cls, lambda: kind.home.instance(kind.original, arguments, kind.settings), args, kwargs)
 
     def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, cls.__avlab__.original)
+        original = cls.__avlab__.original
+        return isinstance(value, original) or issubclass(original_of(type(value)) or object, original)
 
     def __subclasscheck__(cls, other: type) -> bool:
         return issubclass(other, cls.__avlab__.original)
@@ -97,20 +102,23 @@ class RemoteABC(RemoteClass, abc.ABCMeta):
             asked.discard(cls)
 
 
+class RemoteProtocol(RemoteABC, type(typing.Protocol)):  # type: ignore[misc]
+    """The type of remote classes that are protocols or derive from one."""
+
+
 _asking = threading.local()
 
 
 def remote_class(original: type, home: Home) -> Any:
-    """The remote class of ``original``, what stands for an exception, or ``original`` itself if it is a value type without methods
-    of its own.
+    """The remote class of ``original``, what stands for a value type, or ``original`` itself if that has no methods of its own.
 
     Raises CannotBeRemote for what would run here.
     """
     if is_value_type(original, home.sources):
-        if issubclass(original, BaseException) and own_methods(original, home.sources):
-            return exception_twin(original, home)
-        check_value_type(original, home.sources)
-        return original
+        if not own_methods(original, home.sources):
+            return original
+        twin = exception_twin if issubclass(original, BaseException) else enum_twin if issubclass(original, enum.Enum) else tuple_twin
+        return twin(original, home)
     kind = kind_of(original, home)
     namespace = _namespace(kind)
     kind.forwarded = frozenset(namespace)
@@ -122,9 +130,15 @@ def remote_class(original: type, home: Home) -> Any:
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,
     }
-    home.desk.originals.add(original)
-    meta, make = (RemoteABC, abc.ABCMeta.__new__) if isinstance(original, abc.ABCMeta) else (RemoteClass, type.__new__)
-    return make(meta, original.__name__, (Remote, original), namespace)
+    if "__annotations__" in vars(original):
+        namespace["__annotations__"] = vars(original)["__annotations__"]
+    meta: type[RemoteClass] = RemoteClass
+    if isinstance(original, abc.ABCMeta):
+        meta = RemoteABC if type(original) is abc.ABCMeta else RemoteProtocol
+    make = abc.ABCMeta.__new__ if issubclass(meta, abc.ABCMeta) else type.__new__
+    made = make(meta, original.__name__, (Remote, original), namespace)
+    home.desk.stand(original, made)
+    return made
 
 
 def _namespace(kind: Kind) -> dict[str, Any]:
@@ -151,8 +165,14 @@ def _forwarded(name: str, value: Any, kind: Kind) -> Any:
     known = kind.home.desk.originals
     if isinstance(value, type):
         nested = value.__qualname__ == f"{kind.original.__qualname__}.{name}"
-        return remote_class(value, kind.home) if nested else _Elsewhere(name) if value in known else None
+        if nested:
+            return remote_class(value, kind.home)
+        twin = kind.home.desk.standing(value)
+        return twin if isinstance(twin, EnumTwin) else _Elsewhere(name) if value in known else None
     if type(value) in known:
+        twin = kind.home.desk.standing(type(value))
+        if isinstance(twin, EnumTwin):
+            return twin(value.value)
         return _Elsewhere(name)
     if isinstance(value, classmethod | staticmethod):
         return Shared(name, value)

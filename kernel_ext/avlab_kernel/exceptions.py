@@ -41,11 +41,12 @@ class ExceptionTwin(type):
 
 def exception_twin(original: type[BaseException], home: Home) -> Any:
     """What stands for ``original`` here: an exception class that is the builtin which it derives from."""
-    home.desk.originals.add(original)
     namespace = {
         "__avlab__": Kind(original, home, settings=False),
         "__doc__": original.__doc__,
         "__module__": original.__module__,
         "__qualname__": original.__qualname__,
     }
-    return type.__new__(ExceptionTwin, original.__name__, (getattr(builtins, nearest_builtin(original)),), namespace)
+    made = type.__new__(ExceptionTwin, original.__name__, (getattr(builtins, nearest_builtin(original)),), namespace)
+    home.desk.stand(original, made)
+    return made

@@ -159,8 +159,7 @@ class Handle:
 
     def _sent(self, args: Sequence[Any], kwargs: dict[str, Any], owner: object) -> tuple[list[Any], dict[str, Any]]:
         def sent(value: Any) -> Any:
-            # A class travels as what it was made of.
-            return self._itself if value is owner else value.__avlab__.original if is_remote_class(value) else value
+            return self._itself if value is owner else value
 
         return [sent(value) for value in args], {name: sent(value) for name, value in kwargs.items()}
 
@@ -177,11 +176,6 @@ class Handle:
             raise
 
 
-def is_remote_class(value: object) -> bool:
-    """Whether a value is a remote class."""
-    return isinstance(value, type) and hasattr(type(value), "__avlab_stands_for__")
-
-
 def _reason(session: Any) -> str:
     """Why a session is over: every use of it raises the error that ended it."""
     try:
@@ -194,7 +188,6 @@ def _reason(session: Any) -> str:
 def stops_iteration(error: RemoteError, name: str) -> bool:
     """Whether a remote error is the StopIteration (or StopAsyncIteration) of that name: a worker may not raise it here."""
     return error.type_name.rpartition(".")[2] == name
-
 
 
 @contextlib.contextmanager

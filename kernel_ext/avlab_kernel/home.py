@@ -12,10 +12,11 @@ from avlab.remote.arguments import dataclasses_of
 from avlab.remote.bundle import Packed, needing, pack, pack_source
 from avlab.remote.construct import Construct
 from avlab.remote.session import Session
+from avlab.remote.stand_ins import original_of
 
 from .handle import Handle
-from .proxy import original_of
 from .sessions import Desk
+from .values import value_of
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -47,7 +48,7 @@ class Home:
     def open(self, handle: Handle, target: object) -> Session:
         """A session on this cell's executor that holds what ``target`` makes."""
         executor = self.desk.executor(self.on)
-        types = dataclasses_of(target).values() if not isinstance(target, Packed) else ()
+        types = [] if isinstance(target, Packed) else [value_of(t, self) for t in dataclasses_of(target).values()]
         session = executor.open(self.pack(target), types=types, on_log=handle.feed, **self.limits)
         self.desk.opened()
         return session

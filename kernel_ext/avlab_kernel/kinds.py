@@ -9,13 +9,15 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avlab.core.node import Node, parameters
 
-from .handle import Handle
-from .home import Home
 from .tracebacks import CannotBeRemote
+
+if TYPE_CHECKING:
+    from .handle import Handle
+    from .home import Home
 
 
 @dataclass(slots=True)
@@ -27,12 +29,18 @@ class Kind:
     settings: bool
     forwarded: frozenset[str] = frozenset()
     shared: Handle | None = None
+    values: Any = None
+    """Of a dataclass: the class of its values that come back from sessions."""
 
 
 def kind_of(original: type, home: Home) -> Kind:
     """The kind of a class. Raises CannotBeRemote if it derives from a built-in container or has a metaclass."""
     name = original.__qualname__
-    if type(original) not in (type, abc.ABCMeta):
+    if issubclass(original, type):
+        raise CannotBeRemote(
+            f"{name} cannot be remote: it is a metaclass, and classes are made here; use __init_subclass__ or a class decorator instead"
+        )
+    if type(original) not in (type, abc.ABCMeta, type(typing.Protocol)):
         raise CannotBeRemote(
             f"{name} cannot be remote: its metaclass {type(original).__name__} would run here; remove it"
         )
@@ -48,23 +56,12 @@ def kind_of(original: type, home: Home) -> Kind:
 
 
 def is_value_type(cls: type, sources: Mapping[str, str]) -> bool:
-    """Exceptions, enumerations, named tuples, typed dicts, protocols, and dataclasses without methods of the cell's own
-    describe values; they stay what they are."""
+    """Exceptions, enumerations, named tuples, typed dicts, and dataclasses without methods of the cell's own describe values."""
     if is_dataclass(cls) and not own_methods(cls, sources):
         return True
     named = issubclass(cls, tuple) and hasattr(cls, "_fields")
     kinds = (BaseException, enum.Enum)
-    return issubclass(cls, kinds) or named or typing.is_typeddict(cls) or getattr(cls, "_is_protocol", False)
-
-
-def check_value_type(cls: type, sources: Mapping[str, str]) -> None:
-    """Raises CannotBeRemote if a value type has methods that the cell defines."""
-    own = own_methods(cls, sources)
-    if own:
-        raise CannotBeRemote(
-            f"{cls.__qualname__} is a value type with methods ({', '.join(own)}), which would run here: define it in a plain "
-            "cell or a module, or drop the methods"
-        )
+    return issubclass(cls, kinds) or named or typing.is_typeddict(cls)
 
 
 def own_methods(cls: type, sources: Mapping[str, str]) -> list[str]:

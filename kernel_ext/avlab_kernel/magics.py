@@ -9,12 +9,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
 from avlab.core.errors import BundleError
+from avlab.remote.stand_ins import original_of
 
 from . import options, reports
 from .cells import Cell
 from .home import Home, SourceHome
 from .live_table import LiveTable
-from .proxy import original_of
 from .sessions import Desk
 
 

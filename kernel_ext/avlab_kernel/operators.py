@@ -12,8 +12,10 @@ from typing import Any
 
 from avlab.core.errors import RemoteError, nearest_builtin
 from avlab.remote.arguments import pickle_argument
+from avlab.remote.stand_ins import ORIGINAL
 
 from .handle import Handle, stops_iteration
+from .proxy import Remote
 from .tracebacks import CannotBeRemote
 
 Find = Callable[[Any, str], Handle]
@@ -67,6 +69,7 @@ def forwarder(name: str, original: Any, find: Find) -> Any:
         made = _function(name, find)
     functools.update_wrapper(made, original)
     made.__name__ = name
+    setattr(made, ORIGINAL, original)
     return made
 
 
@@ -147,6 +150,12 @@ def _manager(name: str) -> Any:
 def _operator(name: str, find: Find) -> Any:
     def operate(self: Any, /, *args: Any) -> Any:
         __tracebackhide__ = True
+        other = next((each for each in args if issubclass(type(each), Remote) and each is not self), None)
+        if other is not None:
+            raise CannotBeRemote(
+                f"{name} of two remote objects, {type(self).__name__} and {type(other).__name__}: each lives in a session of its own, "
+                "where the other is not. Use what they hold (a.x == b.x), or keep both in one remote object"
+            )
         return find(self, name).call(self, name, args, {})
 
     return operate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from avlab.core.errors import AvlabError
 from avlab.core.node import Node, join
@@ -22,14 +22,6 @@ def handle_of(value: Any, name: str) -> Handle:
     return handle
 
 
-def original_of(value: Any) -> Any:
-    """What a remote class or function was made of; None for anything else."""
-    kind = type(value)
-    if not getattr(kind, "__avlab_stands_for__", False):
-        return None
-    return value.__avlab__.original
-
-
 def is_dunder(name: str) -> bool:
     """Whether Python itself looks this name up."""
     return name[:2] == "__" == name[-2:]
@@ -39,7 +31,8 @@ class Remote:
     """Base of all remote classes, before the original in the order of bases."""
 
     __slots__ = ()
-    __avlab__: Any  # the Kind of the class
+    if TYPE_CHECKING:  # an annotation would be one of the user's class
+        __avlab__: Any  # the Kind of the class
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise CannotBeRemote(f"{type(self).__name__}: a remote object is made by calling its class")

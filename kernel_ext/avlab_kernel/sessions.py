@@ -33,7 +33,7 @@ class Desk:
         self.url = "local:"
         self.outputs = Outputs()
         self.modules = LoadedModules()
-        self.originals: weakref.WeakSet[type] = weakref.WeakSet()
+        self.originals: weakref.WeakKeyDictionary[type, weakref.ref[type]] = weakref.WeakKeyDictionary()
         self._config: dict[str, Any] = {}
         self._executors: dict[str, Executor] = {}
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
@@ -83,6 +83,15 @@ class Desk:
         with self._lock:
             self._handles.add(handle)
         weakref.finalize(owner, self._release, handle).atexit = False
+
+    def stand(self, original: type, stand_in: type) -> None:
+        """Remember what stands for a class of a cell; as long as somebody else does."""
+        self.originals[original] = weakref.ref(stand_in)
+
+    def standing(self, original: type) -> type | None:
+        """What stands for a class."""
+        found = self.originals.get(original)
+        return found() if found is not None else None
 
     def sessions(self) -> list[Handle]:
         """The handles with an open session."""

@@ -17,6 +17,7 @@ from avlab_executor.worker.load import load
 
 from avlab.core.errors import BundleError, ConfigError, SecretRefused, UnknownNode
 from avlab.core.message import BundleKind, File
+from avlab.remote.arguments import pickle_argument
 from avlab.remote.bundle import Construct, pack, pack_node, pack_source
 from avlab.remote.manifest import MAX_FILES, check_files, python_version
 
@@ -191,6 +192,25 @@ def test_kinds_of_definitions(project, remote):
     )
     code = "import asyncio; print(made.go(), made.double, made.static(), made.cls_name(), asyncio.run(made.later()), list(made.many()))"
     assert remote(pack(space["Child"](), base=project), code) == "('Child', 2, 'RED') 2 s Child 1 [1, 2]"
+
+
+def test_members_of_an_enumeration_keep_what_their_init_gave_them(project, remote):
+    space = cell(
+        """
+        import enum
+        class Planet(enum.Enum):
+            EARTH = (6, 2)
+            MARS = (8, 2)
+            def __init__(self, mass, radius): self.mass, self._radius = mass, radius
+            @property
+            def gravity(self): return self.mass / self._radius
+        def use(): return [p.gravity for p in Planet], Planet.MARS.value, Planet((6, 2)).name
+        """
+    )
+    expected = "([3.0, 4.0], (8, 2), 'EARTH')"
+    assert remote(pack(space["use"], base=project), "print(made())") == expected
+    data, _ = pickle_argument(space["use"])  # also one that comes as an argument
+    assert remote(pack(space["use"], base=project), f"print(pickle.loads({data!r})())") == expected
 
 
 def test_a_hook_puts_originals_in_the_place_of_stand_ins(project, remote):

@@ -5,6 +5,7 @@ import copy
 import gc
 import inspect
 import linecache
+import os
 import pickle
 import sys
 import textwrap
@@ -26,7 +27,7 @@ from avlab_kernel.proxy import handle_of
 from avlab_kernel.sessions import Desk
 from avlab_kernel.tracebacks import CannotBeRemote
 
-from avlab import ConfigError, Pipeline, PipelineError, RemoteError, SessionError
+from avlab import CodecError, ConfigError, Pipeline, PipelineError, RemoteError, SessionError
 from avlab.core.errors import LinkClosed
 
 Define = Callable[[str], Any]
@@ -467,7 +468,7 @@ def test_what_cannot_be_remote_says_so(define: Define, counter: Any) -> None:
     for text, words in (
         ("class Mine(list): pass", "keep a list in an attribute"),
         ("class Meta(type): pass\nclass Mine(metaclass=Meta): pass", "metaclass Meta"),
-        ("import enum\nclass Mine(enum.Enum):\n    A = 1\n    def run(self): ...", "value type with methods"),
+        ("class Meta(type): pass", "it is a metaclass"),
     ):
         with pytest.raises(CannotBeRemote, match=words):
             define(text)
@@ -484,6 +485,83 @@ def test_what_cannot_be_remote_says_so(define: Define, counter: Any) -> None:
             use(c)
     with pytest.raises(TypeError, match="needs a remote instance"):
         counter.add(3)
+
+
+def test_two_remote_objects_meet_nowhere(define: Define) -> None:
+    plain = define("class Plain: pass")
+    a, b = plain(), plain()
+    assert (a == a, a == b, a != b, a in [b], len({a, b})) == (True, False, True, False, 2)
+    cls = define(
+        """
+        class Value:
+            def __init__(self, v): self.v = v
+            def __eq__(self, other): return other == self.v
+            def __hash__(self): return 1
+            def __lt__(self, other): return True
+            def __add__(self, other): return 1
+        """
+    )
+    x, y = cls(1), cls(1)
+    assert (x == x, x == 1, x in [x]) == (True, True, True)
+    for use in (lambda: x == y, lambda: x != y, lambda: x in [y], lambda: {x, y}, lambda: x < y, lambda: x + y, lambda: a == x):
+        with pytest.raises(CannotBeRemote, match=r"of two remote objects.*what they hold"):
+            use()
+
+
+def test_any_keyword_is_the_methods_own(define: Define) -> None:
+    cls = define(
+        """
+        class Names:
+            def all(this, **given): return given
+            def each(this, method, self): yield from (method, self)
+            async def later(this, method): return method
+        """
+    )()
+    assert cls.all(method=1, args=2, kwargs=3, owner=4, session=5, self=6) == (
+        {"method": 1, "args": 2, "kwargs": 3, "owner": 4, "session": 5, "self": 6}
+    )
+    assert list(cls.each(method=1, self=2)) == [1, 2]
+    assert asyncio.run(cls.later(method=3)) == 3
+
+
+def test_an_iterator_that_is_returned_is_refused_by_name(define: Define) -> None:
+    cls = define(
+        """
+        class Gives:
+            def mapped(self): return map(str, [1])
+            def file(self): return open("x", "w")
+            def some(self): return (x for x in [1])
+            def asome(self):
+                async def each(): yield 1
+                return each()
+        """
+    )()
+    for name, kind in (("mapped", "map"), ("file", "TextIOWrapper"), ("some", "generator"), ("asome", "async_generator")):
+        with pytest.raises(CodecError, match=rf"{name} returns an iterator \({kind}\).*return a list"):
+            getattr(cls, name)()
+    with pytest.raises(CodecError, match=r"^some returns an iterator"):
+        define("def some(): return iter([1])")()
+
+
+def test_protocols(define: Define) -> None:
+    text = """
+        import os, typing
+        @typing.runtime_checkable
+        class Goes(typing.Protocol):
+            def go(self) -> int: ...
+            def pid(self): return os.getpid()
+    """
+    goes = define(text)
+    follows = define(text + "    class Follows(Goes):\n            def go(self): return isinstance(self, Goes)\n")
+    assert (follows().go(), follows().pid() != os.getpid()) == (True, True)
+    quack = define("class Quack:\n    def go(self): return 1\n    def pid(self): return 2")
+    assert (isinstance(quack(), goes), isinstance(3, goes), issubclass(follows, follows)) == (True, False, True)
+    with pytest.raises(TypeError, match="needs a remote instance"):
+        goes.pid(3)
+
+
+def test_annotations_are_those_of_the_class(define: Define) -> None:
+    assert define("class Noted:\n    x: int\n    y: str = ''").__annotations__ == {"x": int, "y": str}
 
 
 def test_value_types_stay_what_they_are(define: Define) -> None:
