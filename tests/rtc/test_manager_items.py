@@ -1,6 +1,7 @@
 """Two managers: hand-carried offers, a room, items both ways, back-pressure, pictures and sound."""
 
 import asyncio
+import json
 import threading
 import time
 from fractions import Fraction
@@ -384,10 +385,16 @@ PASSING = {"urls": ["turn:relay.example:3478"], "username": "1900000000:me", "cr
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
-    [([STUN, FOR_EVER, PASSING], [STUN, PASSING]), ([FOR_EVER], []), (lambda: [FOR_EVER], [FOR_EVER]), ([], [])],
+    ("given", "named", "told"),
+    [
+        ([], [STUN, FOR_EVER, PASSING], [STUN, PASSING]),
+        ([], [], []),
+        ([FOR_EVER], [PASSING], [FOR_EVER]),
+        (lambda: [FOR_EVER], [], [FOR_EVER]),
+    ],
 )
-def test_a_page_learns_no_credentials_that_last(make, server, given, told):
+def test_a_page_learns_no_lasting_credentials_of_the_environment(make, server, monkeypatch, given, named, told):
+    monkeypatch.setenv("AVLAB_ICE_SERVERS", json.dumps(named))
     room = {"room": "a", "secret": server.secret, "media": False}
     manager = make(server.url, ice_servers=given, **room)
     invitation, page = manager.invite("view"), make()

@@ -36,9 +36,9 @@ class WebRTCManager(Closing):
 
     url: an invitation (``https://host:port/#room=…&token=…``), or a server's address together with ``room`` and ``secret``;
     empty for hand-carried offers alone. ice_servers: STUN and TURN servers in the browser's notation, or a function that
-    gives them anew for each connection (short-lived credentials, `ShortLived`); pages learn no credentials that last. loopback: whether the other side may name loopback and
-    link-local addresses (on this machine it is reached without, if there is a network at all).
-    media: whether there are pictures and sound, or DataChannels alone. sync: see `Receiver`. authority: a PEM file for the
+    gives them anew for each connection (short-lived credentials, `ShortLived`); pages learn them, but of the environment's none that
+    last. loopback: whether the other side may name loopback and link-local addresses (on this machine it is reached without,
+    if there is a network at all). media: whether there are pictures and sound, or DataChannels alone. sync: see `Receiver`. authority: a PEM file for the
     server's TLS certificate. A context manager (also async).
 
     Raises ConfigError for what cannot be, ConnectError and Denied when the signalling server cannot be joined.

@@ -109,9 +109,9 @@ async def current(ice_servers: IceServers) -> list[dict[str, Any]]:
 
 
 def tellable(ice_servers: IceServers, found: Servers) -> list[Mapping[str, Any]]:
-    """Those of ``found`` that whoever was let into a room may learn: without credentials, with such as end by themselves (their
-    username begins with the time), or from a function, whose owner decides each time anew."""
-    if callable(ice_servers):
+    """Those of ``found`` that whoever was let into a room may learn: all that the script names itself, but of the environment's
+    only those without credentials, or with such as end by themselves (their username begins with the time)."""
+    if ice_servers:
         return list(found)
     return [each for each in found if "credential" not in each or re.match(r"\d{9,}(:|$)", str(each.get("username")))]
 
