@@ -12,15 +12,23 @@ TURNS = 200
 SLEEP = 100e-6
 """Seconds of such a sleep."""
 STALLED = 5.0
-"""Seconds that one buffer may be waited for, however slowly it arrives, until the other side counts as gone."""
+"""Seconds that the buffers of one payload may be waited for, however slowly they arrive, until the other side counts as gone."""
+
+
+class Naps:
+    """How often one payload was slept for, whichever of its buffers was waited for."""
+
+    taken = 0
 
 
 class Arriving:
-    """Bytes of shared memory, complete up to ``written() - start``. ``gone``: whether the writer has ended."""
+    """Bytes of shared memory, complete up to ``written() - start``. ``gone``: whether the writer has ended; ``naps``: of the payload."""
 
-    def __init__(self, view: memoryview, start: int, written: Callable[[], int], gone: Callable[[], bool]) -> None:
+    def __init__(
+        self, view: memoryview, start: int, written: Callable[[], int], gone: Callable[[], bool], naps: Naps | None = None
+    ) -> None:
         self._view, self._start, self._written, self._gone = view, start, written, gone
-        self._idle = 0
+        self._naps = naps or Naps()
 
     @property
     def nbytes(self) -> int:
@@ -52,8 +60,8 @@ class Arriving:
                 time.sleep(0)
                 continue
             time.sleep(SLEEP)
-            self._idle += 1
-            if self._idle * SLEEP > STALLED or self._gone():
+            self._naps.taken += 1
+            if self._naps.taken * SLEEP > STALLED or self._gone():
                 raise LinkClosed("the other side stopped in the middle of an item")
         return there
 

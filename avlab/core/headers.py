@@ -37,7 +37,9 @@ from avlab.core.message import (
 
 MAX_BUFFERS = 1 << 16
 """Of one item: a reader makes an object for each, which is larger than the few bytes that announce it."""
-MAX_ENTRIES = 1 << 14  # of each list in a bundle
+MAX_ENTRIES = 1 << 14  # of each list in a bundle, or numbers of inputs in a signal
+MAX_STAMPS = 64  # of one item: there are three
+MAX_TYPES = 1 << 10  # that a node consumes
 ITEM_FIELD = 3
 FIELDS: dict[type, tuple[int, Any]] = {
     Open: (1, pb.Open),
@@ -101,6 +103,8 @@ def item_from_proto(proto: Any, payload: memoryview) -> ItemMessage:
         item.last, item.ordinal, item.granted = proto.last, proto.ordinal, proto.granted
     else:
         item.mode, item.method, item.packed, item.acked = _MODES[mode], proto.method, proto.packed, proto.acked
+    if len(proto.stamps) > MAX_STAMPS:
+        _bad(f"{len(proto.stamps)} stamps")
     item.stamps = tuple(proto.stamps[:])
     if proto.HasField("pts"):
         item.pts = proto.pts
@@ -167,8 +171,12 @@ def from_proto(cls: type, proto: Any, payload: memoryview) -> Any:
     if cls is Failure:
         values["members"] = _members(proto, payload)
     if cls is Opened:
+        if len(proto.consumes) > MAX_TYPES:
+            raise CodecError(f"a node that consumes {len(proto.consumes)} types")
         values["consumes"] = list(proto.consumes)
     if cls is Signal:
+        if len(proto.inputs) > MAX_ENTRIES:
+            raise CodecError(f"a signal for {len(proto.inputs)} inputs")
         values["kind"], values["inputs"] = SignalKind(proto.kind), list(proto.inputs)
     if cls in (Blob, Log, Signal):
         values["data"] = payload if cls is Blob else bytes(payload)

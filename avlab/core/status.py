@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 import avlab._pb as pb
 from avlab.core.errors import CodecError
 from avlab.core.headers import MAX_ENTRIES
+from avlab.core.scrub import cell
 from avlab.core.wire import MAX_HEADER
 
 MAX_TIERS = 64
@@ -70,7 +71,7 @@ def encode_description(values: Mapping[str, Any], tiers: Iterable[tuple[str, boo
 
 
 def decode_description(data: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, str]]]:
-    """The reverse of `encode_description`. Raises CodecError."""
+    """The reverse of `encode_description`; texts are bounded and `scrubbed`, on one line. Raises CodecError."""
     if len(data) > MAX_HEADER:
         raise CodecError(f"a Description of {len(data)} bytes exceeds the limit of {MAX_HEADER} bytes")
     try:
@@ -80,8 +81,9 @@ def decode_description(data: bytes) -> tuple[dict[str, Any], list[tuple[str, boo
     if len(proto.tiers) > MAX_TIERS or max(len(proto.nodes), len(proto.pythons)) > MAX_ENTRIES:
         raise CodecError(f"a Description of {len(proto.tiers)} tiers and {len(proto.nodes)} nodes is none")
     values = {field.name: getattr(proto, field.name) for field in proto.DESCRIPTOR.fields if field.name != "tiers"}
-    values["nodes"], values["pythons"] = list(proto.nodes), list(proto.pythons)
-    return values, [(t.name, t.available, t.reason) for t in proto.tiers]
+    values = {name: cell(value) if isinstance(value, str) else value for name, value in values.items()}
+    values["nodes"], values["pythons"] = list(map(cell, proto.nodes)), list(map(cell, proto.pythons))
+    return values, [(cell(t.name), t.available, cell(t.reason, 4000)) for t in proto.tiers]
 
 
 def label(session: str) -> str:

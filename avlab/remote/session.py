@@ -13,6 +13,7 @@ from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import Cancelled, ConfigError, LinkClosed, SessionClosed
 from avlab.core.item import Item, Stamp
 from avlab.core.message import ItemMessage, Log, Mode, Opened, SignalKind
+from avlab.core.scrub import cell
 from avlab.core.status import label
 from avlab.core.tree import Values
 from avlab.core.twin import Closing, in_thread
@@ -62,6 +63,7 @@ class Session(Closing):
         self._live, self._executor = live, executor  # which ends with its last session at the earliest
         self._link, self._values, self._opened, self._clock = link, values, opened, clock
         self.name, self.on_log = name, on_log
+        self._tier = cell(opened.tier, 80)  # goes into tables on terminals
         self._meter = Meter(clock)
         self._stamped = tuple(f"{name}.{hop}" for hop in ("sent", "received", "started", "finished", "arrived"))
         bank = CallerBank(window=WINDOW)
@@ -75,7 +77,7 @@ class Session(Closing):
     @property
     def tier(self) -> str:
         """The isolation tier that the executor achieved for this session."""
-        return self._opened.tier
+        return self._tier
 
     @property
     def label(self) -> str:

@@ -16,7 +16,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from avlab.core.arriving import Arriving
+from avlab.core.arriving import Arriving, Naps
 from avlab.core.errors import CodecError, LinkClosed
 from avlab.core.message import Buffer, Slot
 
@@ -140,11 +140,11 @@ class Memory:
         if not (slot.index < SLOTS and slot.offset >= HEAD and slot.offset + slot.length <= len(self._in)):
             raise CodecError("a payload outside of shared memory")
         index, position, start = slot.index, slot.offset, 0
-        whole = self._arrived[index] >= slot.length
+        whole, naps = self._arrived[index] >= slot.length, Naps()
         buffers: list[Buffer | Arriving] = []
         for size in slot.sizes:
             view = self._in[position : position + size]
-            buffers.append(view if whole else Arriving(view, start, lambda: self._progress(index), gone))
+            buffers.append(view if whole else Arriving(view, start, lambda: self._progress(index), gone, naps))
             position += size
             start += size
         return buffers

@@ -84,6 +84,7 @@ class Meter:
         if message.last:
             self._sent_at.pop(message.input, None)
         if len(message.stamps) not in (2, 3):
+            message.stamps = ()  # nobody knows of which hops
             return
         arrived = self._clock()
         *known, started, finished = message.stamps
@@ -95,7 +96,7 @@ class Meter:
         received = known[0] if known else min(sent + there, started)
         if message.last:
             self._trips.append((arrived - sent - finished + received, started - received, finished - started))
-            self.busy += finished - started
+            self.busy += max(0, finished - started)
         message.stamps = (sent, *(stamp - self.offset for stamp in (received, started, finished)), arrived)
 
     def hops(self) -> dict[str, Hop]:

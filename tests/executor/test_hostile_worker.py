@@ -256,6 +256,29 @@ def test_a_payload_that_crawls_is_not_waited_for_longer_than_one_that_stands_sti
     assert next(looks) < 20 * 1000
 
 
+def test_buffers_of_one_payload_that_crawl_one_after_the_other_are_not_waited_for_each(monkeypatch) -> None:
+    """Sixty-five thousand of them, five seconds each, would be four days."""
+    monkeypatch.setattr(arriving, "STALLED", 0.02)
+    monkeypatch.setattr(arriving, "TURNS", 1)
+    there, back = Region.create(1 << 16), Region.create(1 << 16)
+    near, far = Memory(there, back), Memory(back, there)
+    slot = near.reserve([1] * 1000)
+    looks = itertools.count()
+
+    def crawl() -> bool:
+        near._written[slot.index] = next(looks) // 20  # each is there before its time is over
+        return False
+
+    with pytest.raises(avlab.LinkClosed, match="in the middle"):
+        for buffer in far.take(slot, crawl):
+            arriving.whole(buffer)
+    assert next(looks) < 20 * 100
+    for memory in (near, far):
+        memory.close()
+    for region in (there, back):
+        region.close()
+
+
 def test_slots_that_are_never_given_back_do_not_stop_the_host(scene) -> None:
     """The region of 1 MiB is full after ten; then payloads go through the socket."""
     got = []

@@ -13,6 +13,7 @@ import avlab
 from avlab import _pb as pb
 from avlab._pb import SERVICE
 from avlab.core.errors import AvlabError, CodecError, ConnectError
+from avlab.core.item import Stamp
 from avlab.core.message import (
     MAX_ITEM,
     Blob,
@@ -20,15 +21,20 @@ from avlab.core.message import (
     Credit,
     End,
     Failure,
+    File,
     ItemMessage,
     Log,
     Message,
     Open,
     Opened,
+    Resumed,
+    Signal,
+    SignalKind,
     Slot,
 )
 from avlab.core.status import encode_description
-from avlab.core.wire import encode, encode_batch, encode_names
+from avlab.core.wire import decode_batch, encode, encode_batch, encode_names
+from avlab.remote.links.resuming import ResumingLink
 
 MIB = 1 << 20
 Script = Callable[[Iterator[bytes]], Iterable[bytes]]
@@ -246,6 +252,95 @@ def test_what_is_sent_without_being_asked_for_waits_in_bounded_memory(impostor, 
         pause.wait(1.5)
     assert 2 * MAX_ITEM // (16 * MIB) < len(sent) < 20
     session.close()
+
+
+class Flood:
+    """A call that says Opened, and then one message without end; how many were taken."""
+
+    def __init__(self, message: Message) -> None:
+        self.batch, self.taken = encode_batch([message]), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield encode_batch([Opened("s", "landlock", 16)])
+        while self.taken < 600:
+            self.taken += 1
+            yield self.batch
+
+    def cancel(self) -> None: ...
+
+
+def test_items_of_very_many_empty_buffers_wait_in_bounded_memory():
+    """On the wire each buffer is a byte, here it is some two hundred."""
+    flood = Flood(output(1, codec="bytes", meta=b"", buffers=[b""] * (1 << 16)))
+    link = ResumingLink(lambda requests, wait: flood, "grpc://x:1")
+    before, pause = -1, threading.Event()
+    while flood.taken > before:  # until it has stood still for a while
+        before = flood.taken
+        pause.wait(1.5)
+    assert 2 < flood.taken < 20
+    link.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Open(Bundle(files=[File("a", "b")] * 5000)),
+        Signal(SignalKind.CANCEL, [1 << 40] * 5000),
+        Blob("x", b"y"),
+        Resumed(1, 1),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_messages_that_no_executor_sends_are_not_kept(message):
+    flood = Flood(message)
+    link = ResumingLink(lambda requests, wait: flood, "grpc://x:1")
+    assert isinstance(link.recv(10), Opened)
+    assert [link.recv(10) for _ in range(600)] == [Credit()] * 600
+    link.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "what"),
+    [
+        (output(1, stamps=(1 << 62,) * 10_000), "10000 stamps"),
+        (Opened("s", "landlock", 16, consumes=["é"] * 5000), "5000 types"),
+        (Signal(SignalKind.CANCEL, [1] * 20_000), "20000 inputs"),
+    ],
+    ids=["stamps", "types", "inputs"],
+)
+def test_lists_of_very_many_entries_are_refused_before_they_are_made(message, what):
+    with pytest.raises(CodecError, match=what):
+        list(decode_batch(encode_batch([message])))
+
+
+@pytest.mark.parametrize("stamps", [(1 << 62,), (5, 4, 3, 2, 1), (-(1 << 63),) * 3, ((1 << 63) - 1, -(1 << 63))], ids=len)
+def test_stamps_that_cannot_be_do_not_get_into_a_runs_figures(impostor, executor, stamps):
+    def stream(requests: Iterator[bytes]) -> Iterable[bytes]:
+        next(requests)
+        yield encode_batch([Opened("s", "landlock", 16, has_process=True)])
+        next(requests)
+        yield encode_batch([output(1, stamps=stamps)])
+        yield encode_batch([output(2, codec="", meta=b"", stamps=stamps)])
+        list(requests)
+
+    impostor.stream = stream
+    with executor.open(double) as session:
+        given = avlab.Item(1, stamps=(Stamp("source", 7),))
+        (item,) = session.stream([given])
+        assert item.stamps[0] == given.stamps[0]
+        assert item.stamps[1:2] == () or (item.stamps[-1].hop.endswith(".arrived") and len(item.stamps) in (5, 6))
+        assert session.statistics().busy >= 0
+
+
+def test_a_tier_and_a_description_steer_no_terminal(impostor, executor):
+    steering = "\x1b[2J\n\u202e<b>" + "x" * 1000
+    impostor.describe = lambda: encode_description({"version": steering, "nodes": [steering]}, [(steering, True, steering)])
+    about = executor.describe()
+    impostor.stream = script(Opened("s", steering, 16))
+    with executor.open(double) as session:
+        for shown in (session.tier, session.statistics().tier, about.version, about.nodes[0], about.tiers[0].name, about.tiers[0].reason):
+            assert "\\x1b[2J \\u202e<b>" in shown and "\x1b" not in shown and "\n" not in shown
+        assert len(session.tier) < 200
 
 
 def test_a_flood_of_words_passes_without_piling_up(impostor, executor):

@@ -14,9 +14,12 @@ from avlab.core.errors import AvlabError, ConnectError, LinkClosed, LinkError, S
 from avlab.core.message import (
     MAX_ITEM,
     Credit,
+    End,
     Failure,
+    ItemMessage,
     Log,
     Message,
+    Opened,
     Receipt,
     Resumed,
     Signal,
@@ -34,6 +37,8 @@ NOTICE_SECONDS = 1.0
 """A cut that lasts longer is told to whoever waits."""
 _WAITING = 256
 _MOST_BYTES = 2 * MAX_ITEM  # of batches that have arrived since all was taken last; one more is allowed
+_BUFFER = 256  # bytes that a buffer costs here besides its content
+_FROM_EXECUTOR = (Opened, ItemMessage, Credit, Log, End, Failure)
 _KILL_SECONDS = 1.0
 _PAUSE = 0.1  # between two calls of which the first has failed
 _open: WeakSet[ResumingLink] = WeakSet()  # those whose workers would outlive this process for a while
@@ -184,7 +189,7 @@ class ResumingLink:
                     self._connected()
                 pages.expect(len(data))
                 with self._changed:
-                    while self._unread > _MOST_BYTES and self._arrived and self._error is None:
+                    while self._full and self._error is None:
                         self._changed.wait()
                     self._unread = len(data) + (self._unread if self._arrived else 0)
                 for message in decode_batch(data):
@@ -210,11 +215,20 @@ class ResumingLink:
     def _put(self, message: Message, size: int) -> None:
         with self._outbox.changed:
             self._replay.arrived(size, urgent=isinstance(message, Failure))
+        if not isinstance(message, _FROM_EXECUTOR):
+            message = Credit()  # nobody takes it, and it may be far larger here than it was on its way
         with self._changed:
-            while len(self._arrived) >= _WAITING and self._error is None:
+            if isinstance(message, ItemMessage):
+                self._unread = _BUFFER * len(message.buffers) + (self._unread if self._arrived else size)
+            while self._full and self._error is None:
                 self._changed.wait()
             self._arrived.append(message)
             self._changed.notify_all()
+
+    @property
+    def _full(self) -> bool:
+        """Whether enough waits to be taken."""
+        return len(self._arrived) >= _WAITING or (self._unread > _MOST_BYTES and bool(self._arrived))
 
     def _go_on(self, message: Message, size: int) -> None:
         """The first message after a cut. Raises what a refusal stands for."""
