@@ -35,14 +35,15 @@ def pickle_argument(value: Any) -> tuple[bytes, Sequence[Buffer]]:
 def _pickler() -> Any:
     import cloudpickle
 
-    from avlab.remote.pickler import whole_enumeration
+    from avlab.remote import reductions
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
             original = original_of(value)
             if original is not None:
                 return same, (original,)
-            return whole_enumeration(value, super().reducer_override(value))
+            reduction = reductions.unnamed(value)
+            return reductions.whole(value, super().reducer_override(value)) if reduction is None else reduction
 
     return Pickler
 

@@ -6,28 +6,25 @@ lock out can be sent.
 
 from __future__ import annotations
 
-import ast
 import functools
 import io
 import os
 import sys
 from collections.abc import Callable
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NewType
+from typing import Any
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
 from avlab.core.errors import AvlabError, BundleError
+from avlab.remote import reductions
 from avlab.remote.captures import Label, check_live
 from avlab.remote.capturing import Capturing
-from avlab.remote.construct import by_name, cached, dispatcher, register_all, same, with_members
+from avlab.remote.construct import by_name, same
 from avlab.remote.finder import Finder, Origin
-from avlab.remote.source import parsed
 
 PROTOCOL = 5
-_DISPATCHES = dispatcher().__code__
-"""The code of every function under ``functools.singledispatch``."""
 Originals = Callable[[object], object | None]
 
 
@@ -90,8 +87,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if value.__name__ == "__main__" or self._origin(value.__name__) is Origin.MISSING:
                 raise BundleError(f"{label} is the module {value.__name__!r}, which exists only in this process")
             self.modules.setdefault(value.__name__, str(label))
-        if isinstance(value, functools.cached_property):  # holds a lock before Python 3.12
-            return functools.cached_property, (value.func,), {"attrname": value.attrname}
+        if isinstance(value, functools.cached_property):
+            return reductions.by_content(value)
         reducer = self.dispatch_table.get(type(value))
         try:
             reduction = reducer(value) if reducer is not None else value.__reduce_ex__(PROTOCOL)
@@ -108,11 +105,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return by_name, (module, name)
         if origin is Origin.INSTALLED or module is None:
             return name
-        if isinstance(value, functools._lru_cache_wrapper):
-            options = value.cache_parameters()
-            return cached, (value.__wrapped__, options["maxsize"], options["typed"])
-        if isinstance(value, NewType):
-            return NewType, (value.__name__, value.__supertype__)
+        if (reduction := reductions.by_content(value)) is not None:
+            return reduction
         raise BundleError(
             f"{label} ({type(value).__name__}) pickles as a name of the notebook: define it in a module next to it"
         )
@@ -137,19 +131,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             )
         if isinstance(value, FunctionType):
             return self._function(value)
-        return whole_enumeration(value, internals._dynamic_class_reduce(value))
+        return reductions.whole(value, internals._dynamic_class_reduce(value))
 
     def _function(self, value: FunctionType) -> Any:
-        if value.__code__ is _DISPATCHES:
-            return dispatcher, (), dict(vars(value)["registry"]), None, None, register_all
+        if (reduction := reductions.dispatching(value)) is not None:
+            return reduction
         self.codes.append(value.__code__)
-        reduction = self._dynamic_function_reduce(value)
-        variables = reduction[2][1]["__globals__"]
-        # Annotations that are text name globals which the code itself does not use; whoever resolves them needs them.
-        for name in _annotated_names(value):
-            if name in value.__globals__:
-                variables.setdefault(name, value.__globals__[name])
-        return reduction
+        return reductions.whole(value, self._dynamic_function_reduce(value))
 
     def _origin(self, module: str) -> Origin:
         origin = self._finder.origin(module)
@@ -160,15 +148,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if spot is None or (loaded and spot.file and os.path.realpath(loaded) != os.path.realpath(spot.file)):
             return Origin.MISSING
         return Origin.LOCAL
-
-
-def whole_enumeration(value: Any, reduction: Any) -> Any:
-    """cloudpickle's reduction of a class, with what the ``__init__`` of an enumeration gave to its members."""
-    if not isinstance(reduction, tuple) or reduction[0] is not internals._make_skeleton_enum:
-        return reduction
-    members = {m.name: {n: v for n, v in vars(m).items() if not (n[0] == "_" == n[-1])} for m in value}
-    make, arguments, state, *_ = reduction
-    return make, arguments, (internals._class_setstate, state, members), None, None, with_members
 
 
 def _named(value: Any, module: ModuleType | None) -> bool:
@@ -182,14 +161,3 @@ def _named(value: Any, module: ModuleType | None) -> bool:
         found = getattr(found, part, None)
     # Another object of the same name: an older edition, which the name stands for, or a function that a decorator wraps.
     return found is value or not (isinstance(value, FunctionType) and value.__globals__ is module.__dict__)
-
-
-def _annotated_names(function: FunctionType) -> set[str]:
-    names: set[str] = set()
-    for text in function.__annotations__.values():
-        if isinstance(text, str):
-            try:
-                names |= {n.id for n in ast.walk(parsed(f"({text}\n)")) if isinstance(n, ast.Name)}
-            except SyntaxError:  # whoever resolves it will say so
-                continue
-    return names

@@ -1,10 +1,13 @@
 """Packing here, loading in a fresh process."""
 
+import fnmatch
 import hashlib
 import json
 import linecache
 import operator
 import pickle
+import pkgutil
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -211,6 +214,51 @@ def test_members_of_an_enumeration_keep_what_their_init_gave_them(project, remot
     assert remote(pack(space["use"], base=project), "print(made())") == expected
     data, _ = pickle_argument(space["use"])  # also one that comes as an argument
     assert remote(pack(space["use"], base=project), f"print(pickle.loads({data!r})())") == expected
+
+
+ARGUMENTS = """
+from __future__ import annotations
+import enum, functools, math, typing
+class Shape:
+    @functools.cached_property
+    def size(self): return 3
+@functools.lru_cache(maxsize=4)
+def doubled(x): return 2 * x
+@functools.singledispatch
+def kind(x): return "other"
+@kind.register
+def _(x: int): return "int"
+Meters = typing.NewType("Meters", int)
+def noted(x: Shape, y: math.nan.__class__ = 1) -> Meters: return typing.get_type_hints(noted)["x"].__name__
+class Level(enum.Enum):
+    LOW = 1
+    def __init__(self, n): self.twice = 2 * n
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        ("Shape", "print(given().size)", "3"),
+        ("doubled", "print(given(2), given(2), given.cache_info().hits, given.cache_parameters()['maxsize'])", "4 4 1 4"),
+        ("kind", "print(given(1), given('a'))", "int other"),
+        ("Meters", "print(given(3), given.__supertype__.__name__)", "3 int"),
+        ("noted", "print(given(1))", "Shape"),
+        ("Level", "print(given.LOW.twice)", "2"),
+    ],
+)
+def test_what_a_bundle_carries_comes_as_an_argument_too(project, remote, name, code, expected):
+    space = cell(ARGUMENTS)
+    packed = pack(space[name], base=project)
+    assert remote(packed, f"given = made\n{code}") == expected
+    data, _ = pickle_argument([space[name]])
+    assert remote(pack(len), f"(given,) = pickle.loads({data!r})\n{code}") == expected
+
+
+def test_arguments_that_a_module_has_go_by_name(remote):
+    data, _ = pickle_argument([shutil.get_terminal_size, fnmatch._compile_pattern, pkgutil.get_importer])
+    assert len(data) < 200
+    assert remote(pack(len), f"import fnmatch\nprint(pickle.loads({data!r})[1] is fnmatch._compile_pattern)") == "True"
 
 
 def test_a_hook_puts_originals_in_the_place_of_stand_ins(project, remote):

@@ -40,7 +40,7 @@ HOMES = {
     "av": r"avlab\.(media|nodes)\b.*",
     "numpy": r"avlab\.(media|nodes)\b.*",
     "docker": r"avlab_executor\.container\b.*",
-    "cloudpickle": r"avlab\.remote\.(arguments|pickler)|avlab_executor\.worker\b.*",
+    "cloudpickle": r"avlab\.remote\.(arguments|pickler|reductions)|avlab_executor\.worker\b.*",
     "google": r"avlab\._pb|avlab\.core\.(headers|wire|status)",
     "grpc": r"avlab\.remote\.links\.grpc\w*|avlab_executor\.(server|calls|health)",
     "IPython": r"avlab_kernel\b.*",
