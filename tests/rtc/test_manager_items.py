@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
+from waiting import until
 
 from avlab.core.errors import CodecError, ConfigError, Denied, LinkClosed, MediaError, TimedOut
 from avlab.core.item import Item
@@ -41,16 +42,6 @@ def make():
         if manager is not None:
             manager.close()
         runtime.close()
-
-
-def until(condition, seconds: float = 10.0) -> bool:
-    """Whether something that nothing announces becomes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        threading.Event().wait(0.01)
-    return True
 
 
 @pytest.fixture

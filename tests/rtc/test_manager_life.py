@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from waiting import until
 
 from avlab.core.errors import ConnectError, LinkClosed
 from avlab.media.rtc import partner
@@ -32,16 +33,6 @@ def runtimes():
 def server(runtimes):
     with SignalServer(SignalConfig(port=0), runtime=runtimes[0]) as server:
         yield server
-
-
-def until(condition, seconds: float = 30.0) -> bool:
-    """Whether something that nothing announces becomes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        threading.Event().wait(0.01)
-    return True
 
 
 def swallow(lost: partner.Partner) -> None:

@@ -46,6 +46,14 @@ def read(path, **options):
     return list(FileSource(str(path), **options).items())
 
 
+def read_until_broken(path, message):
+    items = []
+    with pytest.raises(MediaError, match=message):
+        for item in FileSource(str(path)).items():
+            items.append(item)
+    return items
+
+
 def by_track(items):
     tracks = {}
     for item in items:
@@ -562,11 +570,7 @@ def test_file_that_was_cut_off(tmp_path, extension):
     clip(path, 4, crf=10)
     whole = by_track(read(path))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    got = []
-    with pytest.raises(MediaError, match=rf"'{path}' is broken after \d\.\d\d s of track"):
-        for item in FileSource(str(path)).items():
-            got.append(item)
-    tracks = by_track(got)
+    tracks = by_track(read_until_broken(path, rf"'{path}' is broken after \d\.\d\d s of track"))
     for track, items in whole.items():
         assert len(items) * 0.4 < len(tracks[track]) < len(items)
         assert times(tracks[track]) == times(items)[: len(tracks[track])]
@@ -579,10 +583,7 @@ def test_file_with_damage_in_the_middle(tmp_path):
     middle = len(data) // 2
     data[middle : middle + 3000] = bytes(np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8))
     path.write_bytes(data)
-    got = []
-    with pytest.raises(MediaError, match="is broken after"):
-        for item in FileSource(str(path)).items():
-            got.append(item)
+    got = read_until_broken(path, "is broken after")
     assert 30 < len(got) < 70 and [read_frame_number(i.value) for i in got] == list(range(len(got)))
     assert len(read(path, tolerant=True)) > 90
 
@@ -617,14 +618,20 @@ def test_sound_with_rough_times_goes_on(tmp_path, mistimed, starts, settled):
     write(tmp_path / "b.mp4", items)
 
 
+def encoded(container, codec, rate, count):
+    """A grey picture after the other: its stream, and its packets."""
+    stream = container.add_stream(codec, rate=rate)
+    stream.width, stream.height = 64, 48
+    for n in range(count):
+        yield stream, stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * n, np.uint8), "rgb24"))
+    yield stream, stream.encode(None)
+
+
 def test_pictures_without_time_come_at_the_rate_of_the_stream(tmp_path):
     path = str(tmp_path / "a.h264")
     with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.width, stream.height = 64, 48
-        for n in range(6):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * n, np.uint8), "rgb24")))
-        container.mux(stream.encode(None))
+        for _, packets in encoded(container, "libx264", 24, 6):
+            container.mux(packets)
     items = itertools.islice(FileSource(path, loop=True).items(), 10)
     assert [round(t * 24, 3) for t in times(items)] == list(range(10))
 
@@ -632,10 +639,7 @@ def test_pictures_without_time_come_at_the_rate_of_the_stream(tmp_path):
 def test_packets_without_bytes_repeat_a_picture(tmp_path):
     path = str(tmp_path / "a.nut")
     with av.open(path, "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height = 64, 48
-        for n in range(5):
-            packets = stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 50 * n, np.uint8), "rgb24"))
+        for n, (stream, packets) in enumerate(encoded(container, "mpeg4", 25, 5)):
             if n == 2:  # as Theora and VP8 say that nothing has changed
                 empty = av.Packet(0)
                 empty.pts = empty.dts = n
