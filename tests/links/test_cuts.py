@@ -12,6 +12,7 @@ from counted import Counted
 from serving import at_work, certificate, until
 
 import avlab
+from avlab.core.message import Log
 from avlab.testing.faults import TcpRelay, check_history
 
 ITEMS = 50
@@ -141,7 +142,7 @@ def test_a_cut_inside_items_and_acknowledgements(relay, connected, stretches, di
 @pytest.mark.parametrize("direction", ["forth", "back"])
 @pytest.mark.parametrize("at", [0, 5, 12, 20])
 def test_a_cut_inside_the_end(server, relay, connected, files, direction, at) -> None:
-    with connected(relay, grace=1) as executor:
+    with connected(relay, grace=0.25) as executor:  # that the worker stays after the cut
         session = executor.open(Counted())
         results = list(session.stream(iter(range(ITEMS))))
         assert check_history(EXPECTED, [(value, k) for value, k, _, _ in results]) == (0, 0, 0)
@@ -194,8 +195,13 @@ def test_large_items_come_through_a_slow_network_that_breaks(server, connected) 
 
 def test_what_was_printed_comes_once_and_in_order(relay, connected) -> None:
     lines: list[bytes] = []
+
+    def heard(log: Log) -> None:
+        if not log.data.startswith(b"avlab: "):  # on a busy machine a cut lasts long enough to be told of
+            lines.append(log.data)
+
     with healing(relay), connected(relay) as executor:
-        with executor.open(Counted(), on_log=lambda log: lines.append(log.data)) as session:
+        with executor.open(Counted(), on_log=heard) as session:
             for number in range(6):
                 relay.cut_after(20 * number, "back")
                 assert session.call("printed", 50) == 50
