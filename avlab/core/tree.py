@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, MappingView, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
 from typing import Any
+from weakref import ReferenceType
 
 from avlab.core.alike import check_keys
 from avlab.core.arriving import whole
@@ -43,7 +44,7 @@ class Values:
     ``classes``: dataclasses and enumerations that may be made when decoding, by `class_name`; others are refused with CodecError.
     ``pickle``: ``dumps(value) -> (bytes, buffers)`` for values without a codec on the
     way into a worker (dataclasses too: their class travels with them); ``unpickle``: the reverse, set only inside a locked worker or by explicit trust.
-    ``itself``: the session's own object, which travels as a reference (``return self``).
+    ``itself``: the session's own object (or a weak reference to what stands for it), which travels as a reference (``return self``).
     """
 
     def __init__(
@@ -56,8 +57,16 @@ class Values:
         registry: Registry = process_registry,
     ) -> None:
         self.classes = dict(classes or {})
-        self.itself = itself
+        self._itself = itself
         self._pickle, self._unpickle, self._registry = pickle, unpickle, registry
+
+    @property
+    def itself(self) -> Any:
+        return self._itself() if isinstance(self._itself, ReferenceType) else self._itself
+
+    @itself.setter
+    def itself(self, value: Any) -> None:
+        self._itself = value
 
     def encode(self, value: Any) -> tuple[str, bytes, Sequence[Buffer]]:
         """Codec name, metadata, buffers. Raises CodecError naming the type that cannot travel."""

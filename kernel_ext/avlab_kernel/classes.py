@@ -168,12 +168,10 @@ def _forwarded(name: str, value: Any, kind: Kind) -> Any:
         if nested:
             return remote_class(value, kind.home)
         twin = kind.home.desk.standing(value)
-        return twin if isinstance(twin, EnumTwin) else _Elsewhere(name) if value in known else None
+        return _Elsewhere(name, twin if isinstance(twin, EnumTwin) else None) if value in known else None
     if type(value) in known:
         twin = kind.home.desk.standing(type(value))
-        if isinstance(twin, EnumTwin):
-            return twin(value.value)
-        return _Elsewhere(name)
+        return _Elsewhere(name, twin(value.value) if isinstance(twin, EnumTwin) else None)
     if isinstance(value, classmethod | staticmethod):
         return Shared(name, value)
     if hasattr(value, "__get__"):
@@ -187,14 +185,17 @@ def _on(self: Any, config: Any) -> Any:
 
 
 class _Elsewhere:
-    """A class attribute that holds a remote class, or an object that the class body made of one: it is no use here."""
+    """A class attribute that holds a remote class, or an object that the class body made of one: it is no use here, except for a value
+    that stands for it."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, value: Any) -> None:
+        self._name, self._value = name, value
 
     def __get__(self, value: Any, owner: Any) -> Any:
         __tracebackhide__ = True
         if value is None:
+            if self._value is not None:
+                return self._value
             raise CannotBeRemote(
                 f"{owner.__qualname__}.{self._name} would run here: use it inside of the %%remote cell"
             )

@@ -28,13 +28,6 @@ class Opener(Protocol):
     def open(self, handle: Handle, target: object) -> Any: ...
 
 
-class Itself:
-    """Stands for the session's own object in arguments and results.
-
-    The proxy itself cannot: a session that refers to its proxy would keep it from being collected.
-    """
-
-
 class Handle:
     """Opens the session of one object on its first use, and never a second time.
 
@@ -51,7 +44,7 @@ class Handle:
         self._opening = False
         self._session: Any = None
         self._over: str | None = None
-        self._itself = Itself()
+        self.owner: weakref.ref[Any] | None = None  # strong, the session would keep it alive
         self._opened_at = 0
 
     @property
@@ -97,7 +90,7 @@ class Handle:
                     session = self.home.open(self, self._make())
                 finally:
                     self._opening = False
-                session.itself = self._itself
+                session.itself = self.owner
                 self._session, self._opened_at = session, monotonic()
                 if self._over is not None:  # meanwhile
                     session.close()
@@ -111,6 +104,11 @@ class Handle:
                 f"again ({self._over})"
             )
 
+    @property
+    def unused(self) -> Any:
+        """What the session would be opened with, if it never was; then another one may be opened with it."""
+        return self._make() if self._session is None and self._over is None else None
+
     def close(self, why: str) -> None:
         """End the session, or the one that is being opened as soon as it stands; ``why`` is told to whoever still tries to use it."""
         self._over = self._over or why  # before the session is looked at: who opens one looks at it afterwards
@@ -119,11 +117,10 @@ class Handle:
             session.close()
 
     def call(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Call a method over there; ``owner`` stands for the object itself in arguments and in the result."""
+        """Call a method over there; ``owner`` lives at least until its end."""
         session = self.session()
         with self._noticing():
-            args, kwargs = self._sent(args, kwargs, owner)
-            return self._received(session.call(method, *args, **kwargs), owner)
+            return session.call(method, *args, **kwargs)
 
     def iterate(
         self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]
@@ -131,21 +128,19 @@ class Handle:
         """Iterate what a method over there yields, one value at a time; returns what a generator returns."""
         session = self.session()
         with self._noticing():
-            args, kwargs = self._sent(args, kwargs, owner)
             values = session.iterate(method, *args, **kwargs)
             while True:
                 try:
                     value = next(values)
                 except StopIteration as end:
-                    return self._received(end.value, owner)
-                yield self._received(value, owner)
+                    return end.value
+                yield value
 
     async def acall(self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """`call` for coroutines."""
         session = self.session()
         with self._noticing(), _stoppable():
-            args, kwargs = self._sent(args, kwargs, owner)
-            return self._received(await session.acall(method, *args, **kwargs), owner)
+            return await session.acall(method, *args, **kwargs)
 
     async def aiterate(
         self, owner: object, method: str, args: Sequence[Any], kwargs: dict[str, Any]
@@ -153,18 +148,8 @@ class Handle:
         """`iterate` for coroutines."""
         session = self.session()
         with self._noticing(), _stoppable():
-            args, kwargs = self._sent(args, kwargs, owner)
             async for value in session.aiterate(method, *args, **kwargs):
-                yield self._received(value, owner)
-
-    def _sent(self, args: Sequence[Any], kwargs: dict[str, Any], owner: object) -> tuple[list[Any], dict[str, Any]]:
-        def sent(value: Any) -> Any:
-            return self._itself if value is owner else value
-
-        return [sent(value) for value in args], {name: sent(value) for name, value in kwargs.items()}
-
-    def _received(self, value: Any, owner: object) -> Any:
-        return owner if value is self._itself else value
+                yield value
 
     @contextlib.contextmanager
     def _noticing(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from avlab.remote.arguments import pickle_argument
 from avlab.remote.stand_ins import ORIGINAL
 
 from .handle import Handle, stops_iteration
-from .proxy import Remote
+from .proxy import Remote, is_frozen
 from .tracebacks import CannotBeRemote
 
 Find = Callable[[Any, str], Handle]
@@ -150,7 +150,7 @@ def _manager(name: str) -> Any:
 def _operator(name: str, find: Find) -> Any:
     def operate(self: Any, /, *args: Any) -> Any:
         __tracebackhide__ = True
-        other = next((each for each in args if issubclass(type(each), Remote) and each is not self), None)
+        other = next((each for each in args if issubclass(type(each), Remote) and each is not self and not is_frozen(each)), None)
         if other is not None:
             raise CannotBeRemote(
                 f"{name} of two remote objects, {type(self).__name__} and {type(other).__name__}: each lives in a session of its own, "

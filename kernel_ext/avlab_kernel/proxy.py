@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from avlab.core.errors import AvlabError
 from avlab.core.node import Node, join
+from avlab.remote.construct import Construct, restored
 
 from . import nodes
 from .handle import Handle
@@ -25,6 +28,11 @@ def handle_of(value: Any, name: str) -> Handle:
 def is_dunder(name: str) -> bool:
     """Whether Python itself looks this name up."""
     return name[:2] == "__" == name[-2:]
+
+
+def is_frozen(value: Remote) -> bool:
+    """Whether the class is a dataclass whose instances do not change: a copy of one is as good."""
+    return bool(getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False))
 
 
 class Remote:
@@ -82,16 +90,23 @@ class Remote:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         name = type(self).__name__
+        if is_frozen(self):
+            made = handle_of(self, "__reduce_ex__").unused
+            if isinstance(made, Construct):
+                return partial(made.cls, *made.args, **made.kwargs), ()
+            original = type(self).__avlab__.original
+            return restored, (original, {f.name: getattr(self, f.name) for f in fields(original)})
         raise CannotBeRemote(
             f"this {name} lives in a session of its own and cannot be copied, pickled or sent to another one: make another "
             f"{name}(...) there, or pass what it was made from"
+            + ("; a dataclass with frozen=True travels" if is_dataclass(type(self)) else "")
         )
 
     def __copy__(self) -> Any:
-        return self.__reduce_ex__(4)
+        return self if is_frozen(self) else self.__reduce_ex__(4)
 
     def __deepcopy__(self, memo: object) -> Any:
-        return self.__reduce_ex__(4)
+        return self.__copy__()
 
     def __avlab_node__(self) -> Any:
         """The node that stands in a pipeline for this object."""

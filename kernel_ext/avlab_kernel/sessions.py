@@ -82,6 +82,7 @@ class Desk:
         """Close the handle's session once ``owner`` is no longer referenced."""
         with self._lock:
             self._handles.add(handle)
+        handle.owner = weakref.ref(owner)
         weakref.finalize(owner, self._release, handle).atexit = False
 
     def stand(self, original: type, stand_in: type) -> None:

@@ -61,6 +61,7 @@ def _shared_handle(cls: Any, name: str) -> Handle:
         target = SimpleNamespace(**{PREFIX + n: getattr(original, n) for n in names})
         kind.shared = Handle(kind.home, original.__qualname__, f"{original.__qualname__} (class)", lambda: target)
         kind.home.desk.adopt(cls, kind.shared)
+        kind.shared.owner = None  # the class travels as what it was made of
     return kind.shared
 
 

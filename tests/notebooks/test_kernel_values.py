@@ -40,8 +40,14 @@ class Box:
 class Never:
     x: int
     def __eq__(self, other): return False
+@dataclasses.dataclass(frozen=True)
+class Size:
+    width: int
+    height: int = 1
+    def area(self): return self.width * self.height
 class Shop:
     default = Color.BLUE
+    mode: Color = Color.RED
     class Kind(enum.Enum):
         K = 1
         def label(self): return "kind"
@@ -58,6 +64,9 @@ class Shop:
     def plain(self): return Shop.Plain.P
     def missing(self): return Color("?")
     def text(self): return str(Color.RED)
+    def me(self): return [self, 1], {"me": self}
+    def has(self, box): return box[0] is self
+    def process(self, x: int): return self
 """
 
 
@@ -90,6 +99,8 @@ def test_value_classes_of_a_class(kernel):
     true(kernel, "shop.kind() is Shop.Kind.K and shop.run(Shop.Kind.K, 'label') == 'kind'")
     true(kernel, "shop.plain() is Shop.Plain.P")
     true(kernel, "Shop.default is Color.BLUE and shop.default is Color.BLUE")
+    true(kernel, "other = Shop(mode=Color.BLUE)\n(other.mode, shop.mode) == (Color.BLUE, Color.RED)")
+    true(kernel, "other.default = Color.RED\nother.default is Color.RED and Shop.default is Color.BLUE")
 
 
 def test_named_tuples(kernel):
@@ -103,6 +114,20 @@ def test_dataclasses_come_back_as_values(kernel):
     true(kernel, "shop.run(shop.box(3), 'area') == 9 and Box(3).area() == 9")
     true(kernel, "Box(3).larger().side == 4 and dataclasses.replace(shop.box(1), side=5).side == 5")
     true(kernel, "value = shop.never()\nvalue.x = 7\nshop.back(value).x == 7 and not isinstance(value, Box)")
+
+
+def test_frozen_dataclasses_travel_and_compare(kernel):
+    true(kernel, "size = Size(3, height=2)\nshop.run(size, 'area') == 6 and size.area() == 6 and shop.run(size, 'area') == 6")
+    true(kernel, "size == Size(3, 2) and size != Size(3) and Size(3, 2) in [size] and hash(size) == hash(Size(3, 2))")
+    true(kernel, "copy.copy(size) is size and copy.deepcopy([size])[0] is size")
+    kernel.run("%%remote\ndef uses_size(): return size.area()", ok=True)
+    assert kernel.value("uses_size()") == "6"
+    assert "frozen=True travels" in kernel.run("shop.run(Box(3), 'area')").traceback
+
+
+def test_an_object_comes_back_as_itself_wherever_it_is(kernel):
+    true(kernel, "(a, _), b = shop.me()\na is shop and b['me'] is shop and shop.has([shop]) and not shop.has([1])")
+    true(kernel, "import asyncio, avlab\nasync def first():\n    async for item in avlab.Pipeline([[1], shop]).stream(): return item.value\n(await first()) is shop")
 
 
 @pytest.mark.parametrize(
