@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterator
 from types import FunctionType
-from typing import Any, NewType
+from typing import Annotated, Any, ForwardRef, Literal, NewType, get_args, get_origin
 
 from cloudpickle import cloudpickle as internals
 
@@ -61,10 +62,22 @@ def whole(value: Any, reduction: Any) -> Any:
 
 def _annotated_names(function: FunctionType) -> set[str]:
     names: set[str] = set()
-    for text in function.__annotations__.values():
-        if isinstance(text, str):
-            try:
-                names |= {n.id for n in ast.walk(parsed(f"({text}\n)")) if isinstance(n, ast.Name)}
-            except SyntaxError:  # whoever resolves it will say so
-                continue
+    for text in (t for annotation in function.__annotations__.values() for t in _texts(annotation)):
+        try:
+            names |= {n.id for n in ast.walk(parsed(f"({text}\n)")) if isinstance(n, ast.Name)}
+        except SyntaxError:  # whoever resolves it will say so
+            continue
     return names
+
+
+def _texts(annotation: Any) -> Iterator[str]:
+    """The annotation if it is text, or what is text in it: ``Optional["Shape"]``."""
+    if isinstance(annotation, str):
+        yield annotation
+    elif isinstance(annotation, ForwardRef):
+        yield annotation.__forward_arg__
+    elif get_origin(annotation) is Annotated:
+        yield from _texts(annotation.__origin__)
+    elif get_origin(annotation) is not Literal:
+        for part in get_args(annotation):
+            yield from (t for each in part for t in _texts(each)) if isinstance(part, list) else _texts(part)

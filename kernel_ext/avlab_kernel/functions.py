@@ -16,6 +16,7 @@ from . import nodes
 from .handle import Handle
 from .home import Home
 from .operators import forwarder
+from .proxy import is_dunder
 
 
 class RemoteFunction:
@@ -39,6 +40,12 @@ class RemoteFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         return self._call(self, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        text = f"the remote function {type(self).__name__ if is_dunder(name) else self._handle.made} has no attribute {name!r}"
+        if not is_dunder(name) and hasattr(self.__avlab__.original, name):
+            text = f"{name} of the remote function {self._handle.made} exists in remote code only: use it inside of the %%remote cell"
+        raise AttributeError(text, name=name, obj=self)
 
     def _find(self, value: Any, name: str) -> Handle:
         return self._handle

@@ -230,6 +230,13 @@ def kind(x): return "other"
 def _(x: int): return "int"
 Meters = typing.NewType("Meters", int)
 def noted(x: Shape, y: math.nan.__class__ = 1) -> Meters: return typing.get_type_hints(noted)["x"].__name__
+def within(x): return typing.get_type_hints(within)["x"].__args__[0].__args__[0].__name__
+within.__annotations__ = {
+    "x": typing.Optional[typing.Callable[["Shape"], typing.List["Meters"]]],
+    "y": typing.Literal["doubled"],
+    "z": typing.Annotated["Meters", "kind"],
+}
+Secret = 1
 class Level(enum.Enum):
     LOW = 1
     def __init__(self, n): self.twice = 2 * n
@@ -244,6 +251,7 @@ class Level(enum.Enum):
         ("kind", "print(given(1), given('a'))", "int other"),
         ("Meters", "print(given(3), given.__supertype__.__name__)", "3 int"),
         ("noted", "print(given(1))", "Shape"),
+        ("within", "print(given(1), sorted(set(given.__globals__) & {'doubled', 'kind', 'Meters'}))", "Shape ['Meters']"),
         ("Level", "print(given.LOW.twice)", "2"),
     ],
 )

@@ -594,6 +594,16 @@ def test_functions(define: Define) -> None:
     assert asyncio.run(define("async def later(x): return x")(3)) == 3
 
 
+def test_what_a_function_has_over_there_only_is_named(define: Define) -> None:
+    cached = define("import functools\n@functools.lru_cache\ndef cached(x): return x")
+    assert cached(3) == 3
+    with pytest.raises(AttributeError, match="cache_info of the remote function cached exists in remote code only"):
+        _ = cached.cache_info
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = cached.other
+    assert not hasattr(cached, "__fspath__")
+
+
 def collected(*nodes: object) -> list[Any]:
     async def collect() -> list[Any]:
         return [getattr(item, "value", item) async for item in Pipeline(nodes).stream()]
