@@ -17,10 +17,15 @@ from .tracebacks import CannotBeRemote
 if TYPE_CHECKING:
     from .home import Home
 
-_MADE_HERE = {"__init__", "__new__", "__new_member__", "_new_member_", "_generate_next_value_", "__repr__"}
-"""Methods of an enumeration that had their say when the cell ran, and its text, for which there is another."""
+_MADE_HERE = {"__init__", "__new__", "__new_member__", "_new_member_", "_generate_next_value_"}
+"""Methods of an enumeration that had their say when the cell ran."""
 _COMPARISONS = {"__eq__", "__lt__", "__le__", "__gt__", "__ge__"}
 # fmt: off
+_INSTEAD = {
+    "__repr__", "__del__", "__dir__", "__sizeof__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__",
+    "__getnewargs_ex__", "__getattribute__", "__copy__", "__deepcopy__", "__init_subclass__",
+}
+"""Methods in whose place Python's own are good enough: values are shown, copied and sent by what they hold."""
 _OF_DATACLASSES = {
     "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__init__", "__repr__", "__hash__", "__setattr__", "__delattr__",
     *_COMPARISONS,
@@ -113,12 +118,18 @@ def value_of(cls: Any, home: Home) -> Any:
 
 
 def _dataclass_twin(original: Any, home: Home) -> Any:
-    kept = {name: value for name, value in defined(original).items() if name in _OF_DATACLASSES}
-    return _made(original, home, (), kept | {"__reduce_ex__": _reduced})
+    own = own_methods(original, home.sources)
+    kept = {name: value for name, value in defined(original).items() if name in _OF_DATACLASSES and name not in own}
+    return _made(original, home, (), {"__repr__": _shown} | kept | {"__reduce_ex__": _reduced})
+
+
+def _shown(self: Any) -> str:
+    held = ", ".join(f"{f.name}={object.__getattribute__(self, f.name)!r}" for f in fields(self))
+    return f"{type(self).__qualname__}({held})"
 
 
 def _reduced(self: Any, protocol: object) -> Any:
-    return restored, (type(self), {f.name: getattr(self, f.name) for f in fields(self)})
+    return restored, (type(self), {f.name: object.__getattribute__(self, f.name) for f in fields(self)})
 
 
 def _made(original: Any, home: Home, bases: tuple[type, ...], kept: dict[str, Any]) -> Any:
@@ -136,7 +147,8 @@ def _about(original: Any, home: Home) -> dict[str, Any]:
 
 
 def _methods(original: Any, home: Home) -> dict[str, Any]:
-    return {name: _over_there(f"{original.__qualname__}.{name}") for name in own_methods(original, home.sources)}
+    own = [name for name in own_methods(original, home.sources) if name not in _INSTEAD]
+    return {name: _over_there(f"{original.__qualname__}.{name}") for name in own}
 
 
 def _over_there(name: str) -> Any:
@@ -144,7 +156,9 @@ def _over_there(name: str) -> Any:
     if not is_dunder(name.rpartition(".")[2]):
         return missing
 
-    def refuse(*_: Any, **__: Any) -> Any:  # of a comparison that cannot be got Python takes another
+    def refuse(*given: Any, **_: Any) -> Any:  # of a comparison that cannot be got Python takes another
+        if name.endswith(".__getattr__") and is_dunder(given[1]):
+            raise AttributeError(given[1])
         missing.__get__(None, None)
 
     return refuse

@@ -45,6 +45,16 @@ class Size:
     width: int
     height: int = 1
     def area(self): return self.width * self.height
+@dataclasses.dataclass
+class Loud:
+    x: int
+    def __repr__(self): return f"loud {os.getpid()}"
+    def __getattr__(self, name): return name
+    def __reduce__(self): return Loud, (0,)
+    def __del__(self): print("deleted")
+class LoudPoint(Point):
+    def __repr__(self): return "loud"
+    def __reduce__(self): return LoudPoint, (0,)
 class Shop:
     default = Color.BLUE
     mode: Color = Color.RED
@@ -64,6 +74,7 @@ class Shop:
     def plain(self): return Shop.Plain.P
     def missing(self): return Color("?")
     def text(self): return str(Color.RED)
+    def loud(self): return Loud(1)
     def me(self): return [self, 1], {"me": self}
     def has(self, box): return box[0] is self
     def process(self, x: int): return self
@@ -114,6 +125,13 @@ def test_dataclasses_come_back_as_values(kernel):
     true(kernel, "shop.run(shop.box(3), 'area') == 9 and Box(3).area() == 9")
     true(kernel, "Box(3).larger().side == 4 and dataclasses.replace(shop.box(1), side=5).side == 5")
     true(kernel, "value = shop.never()\nvalue.x = 7\nshop.back(value).x == 7 and not isinstance(value, Box)")
+
+
+def test_values_are_shown_copied_and_sent_by_what_they_hold(kernel):
+    assert kernel.value("shop.loud(), LoudPoint(1), copy.deepcopy(shop.loud())") == "(Loud(x=1), LoudPoint(x=1, y=2), Loud(x=1))"
+    true(kernel, "loud = shop.loud()\nshop.back(loud).x == 1 and shop.back(LoudPoint(4)) == (4, 2)")
+    assert kernel.run("loud.other").error == "CannotBeRemote"
+    assert kernel.run("del loud").text("stderr") == ""
 
 
 def test_frozen_dataclasses_travel_and_compare(kernel):
