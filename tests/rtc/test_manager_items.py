@@ -370,6 +370,15 @@ def test_a_manager_refuses_what_it_could_not_use(name, value):
         WebRTCManager(**{name: value})
 
 
+def test_who_waits_in_vain_or_shows_what_cannot_be_shown_is_told_so(make):
+    manager = make()
+    with pytest.raises(TimedOut, match=r"no partner within 0\.1 s"):
+        manager.wait(0.1)
+    for wrong in ("text", Item("text")):
+        with pytest.raises(MediaError, match=r"not a str: send\(\)"):
+            manager.put(wrong)
+
+
 STUN = {"urls": ["stun:relay.example:3478"]}
 FOR_EVER = {"urls": ["turn:relay.example:3478"], "username": "me", "credential": "for-ever"}
 PASSING = {"urls": ["turn:relay.example:3478"], "username": "1900000000:me", "credential": "ends"}

@@ -68,5 +68,9 @@ def test_ends_of_a_pipeline_need_a_place(server):
         (avlab.WebRTCSource() >> avlab.Collect()).run()
     with pytest.raises(ConfigError, match="url="):
         (avlab.TestSource(duration=1) >> avlab.WebRTCSink()).run()
+    with pytest.raises(ConfigError, match="manager of WebRTCSource is a int: it is a WebRTCManager"):
+        (avlab.WebRTCSource(manager=5) >> avlab.Collect()).run()
+    with pytest.raises(ConfigError, match="manager of WebRTCSink is a str"):
+        (avlab.TestSource(duration=1) >> avlab.WebRTCSink(manager="x")).run()
     with avlab.WebRTCManager(media=False) as manager, pytest.raises(MediaError, match="media=False"):
         (avlab.TestSource(duration=1) >> avlab.WebRTCSink(manager=manager)).run()

@@ -15,7 +15,7 @@ from avlab.core.errors import AvlabError, ConfigError, ConnectError, LinkClosed,
 from avlab.core.item import Item
 from avlab.core.twin import Closing
 from avlab.media.rtc.channel import MessageChannel
-from avlab.media.rtc.outgoing import Outgoing
+from avlab.media.rtc.outgoing import Outgoing, carries
 from avlab.media.rtc.partner import Partner, Signal
 from avlab.media.rtc.peer import Peer
 from avlab.media.rtc.policy import MAX_DESCRIPTION, servers
@@ -27,6 +27,7 @@ from avlab.media.signaling.client import MAX_MEMBERS, WAITING, Joined, Left, Rec
 
 T = TypeVar("T")
 MAX_PARTNERS = 16
+_NOBODY = "no partner within {:g} s: is the other side there?"
 _TICKET = "avlab-rtc:"
 _BY_HAND = "hand-"  # begins the names of partners that are no members of the room
 
@@ -144,7 +145,10 @@ class WebRTCManager(Closing):
 
         Raises TimedOut after ``timeout`` seconds, ConnectError when the manager is closed.
         """
-        return self._runtime.run(self._wait(role), timeout)
+        try:
+            return self._runtime.run(self._wait(role), timeout)
+        except TimedOut:
+            raise TimedOut(_NOBODY.format(timeout)) from None
 
     async def await_partner(self, timeout: float | None = 30.0, role: str = "") -> Partner:  # noqa: ASYNC109  as `wait`
         """`wait` for async code."""
@@ -175,6 +179,9 @@ class WebRTCManager(Closing):
         """One more picture or block of sound (av frames or coded packets) for all partners; never blocks. Raises MediaError."""
         if self.outgoing is None:
             raise MediaError("this manager was made with media=False")
+        if not isinstance(item, Item) or not carries(item.value):
+            what = type(item.value if isinstance(item, Item) else item).__qualname__
+            raise MediaError(f"put() takes an Item of a frame or packet, not a {what}: send() takes every value")
         self.outgoing.put(item)
 
     def send(self, value: Any) -> None:
@@ -330,7 +337,7 @@ async def _bridged(runtime: MediaRuntime, work: Awaitable[T], seconds: float | N
         async with asyncio.timeout(seconds):
             await done.wait()
     except TimeoutError:
-        raise TimedOut(f"no partner within {seconds:g} s: is the other side there?") from None
+        raise TimedOut(_NOBODY.format(seconds)) from None
     finally:
         call.cancel()
     call.wait(1.0)

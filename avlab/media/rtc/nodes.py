@@ -44,6 +44,8 @@ class WebRTCSource(Node):
         """Join the room, if it is ours to join."""
         if not (self.url or self.manager or self.partner):
             raise ConfigError("WebRTCSource needs url= (an invitation), manager= or partner=")
+        _fits("WebRTCSource", "manager", self.manager, WebRTCManager)
+        _fits("WebRTCSource", "partner", self.partner, Partner)
         if self.manager is None and self.partner is None:
             self._own = WebRTCManager(self.url)
 
@@ -79,6 +81,7 @@ class WebRTCSink(Node):
         """Join the room, if it is ours to join; times may begin anywhere."""
         if not (self.url or self.manager):
             raise ConfigError("WebRTCSink needs url= (an invitation) or manager=")
+        _fits("WebRTCSink", "manager", self.manager, WebRTCManager)
         if self.manager is None:
             self._own = WebRTCManager(self.url)
         manager: Any = self.manager or self._own
@@ -98,3 +101,8 @@ class WebRTCSink(Node):
         own, self._own = self._own, None
         if own is not None:
             own.close()
+
+
+def _fits(node: str, name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"{name} of {node} is a {type(value).__name__}: it is a {kind.__name__}")
