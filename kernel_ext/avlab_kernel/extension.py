@@ -11,6 +11,7 @@ from avlab.flow.progress import Hook
 
 from . import tracebacks
 from .display import ProgressLine
+from .live.again import cells
 from .magics import AvlabMagics
 from .sessions import Desk
 from .traces import CellTraces
@@ -30,6 +31,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.events.register("pre_run_cell", desk.outputs.new_cell)
     shell.events.register("post_run_cell", lambda _: desk.modules.note(Path.cwd()))
     CellTraces(shell)
+    cells.watch()
     desk.outputs.new_cell()
     atexit.register(desk.stop)
 

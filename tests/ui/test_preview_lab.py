@@ -411,3 +411,31 @@ def converted(notebook: Any, name: str, tmp_path: Path) -> None:
     assert image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [640, 360]
     page.screenshot(path=tmp_path / "converted.png")
     page.close()
+
+
+ENDLESS = "run = (avlab.TestSource(size=(320, 180), realtime=True) >> avlab.Resize(width=160){end}\nrun"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ENDLESS.format(end=" >> avlab.Preview()).start()"),
+        ENDLESS.format(end=").start()"),
+        ENDLESS.format(end=").preview()"),
+        ENDLESS.format(end=').preview(runtime="process")'),
+    ],
+    ids=["node", "displayed", "preview", "process"],
+)
+def test_what_a_cell_has_started_ends_when_it_is_run_again(notebook: Any, cell: str) -> None:
+    notebook.open("again.ipynb", ["%load_ext avlab\nimport avlab, threading", cell, "run"])
+    notebook.run(0)
+    for _ in range(4):
+        notebook.run(1)
+        assert notebook.execute("first = run; print(run.running)") == "True\n"
+        notebook.run(2)
+        notebook.run(2)
+        assert notebook.execute("print(first is run, run.running)") == "True True\n"  # shown again, and nothing else
+    notebook.run(1)
+    assert notebook.execute("print(first is run, first.running, run.running)") == "False False True\n"
+    names = "print(sum(each.name == 'avlab:TestSource' for each in threading.enumerate()))"
+    assert notebook.execute(names) == ("0\n" if "process" in cell else "1\n")

@@ -14,6 +14,7 @@ from avlab.core.node import Node
 from avlab.media.rtc.live import Live
 from avlab.media.rtc.policy import servers
 
+from .again import cells
 from .hops import facts
 from .process import ProcessRun
 from .widget import LiveView
@@ -71,8 +72,9 @@ class Preview(Node):
             servers(self.ice_servers)
 
     def open(self) -> None:
-        """A run begins; views that are open go on with it."""
+        """A run begins; views that are open go on with it. When the cell that has begun it is run again, the run is stopped."""
         self._stream().begin()
+        cells.note(self._stop)
 
     def process(self, item: Item) -> None:
         """Show one item."""
@@ -121,7 +123,8 @@ class Preview(Node):
         preview = next((node for node in run.nodes if isinstance(node, cls)), None)
         if preview is None:
             preview = cls(**options)
-            preview.open()
+            preview._stream().begin()
+            cells.note(preview._stop, run.statistics().elapsed if run.running else 0.0)
             run.observe(preview.process)
             run.on_finished(preview.close)
         preview.shows(run)

@@ -13,6 +13,7 @@ from avlab.core.errors import AvlabError, LinkClosed, PipelineError, TimedOut
 from avlab.core.latch import Latch
 from avlab.media.runtime_process import Spare
 
+from .again import cells
 from .widget import LiveView
 
 _START, _FIRST, _ANSWER = 30.0, 0.5, 5.0  # seconds
@@ -53,6 +54,11 @@ class ProcessRun:
         except BaseException:
             self.close()
             raise
+        cells.note(self._end)
+
+    def _end(self) -> None:
+        with self:
+            pass
 
     def _read(self) -> None:
         try:
