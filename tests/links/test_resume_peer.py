@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 from avlab_executor.peers import PeerExecutor
 from counted import Counted
+from remote_objects import Callee
 from serving import until
 
 import avlab
-from avlab.core.errors import ConnectError, LinkClosed, SessionError
+from avlab.core.errors import ConnectError, LinkClosed, SessionError, WorkerDied
 from avlab.media.rtc.channel import MessageChannel
 from avlab.media.rtc.partner import Partner
 from avlab.media.runtime import MediaRuntime
@@ -87,6 +88,21 @@ def test_a_partner_that_will_not_come_back_ends_the_session_at_once(partners) ->
         session.close()
         with pytest.raises(ConnectError):
             executor.open("Resize", {"width": 8})
+
+
+def test_closing_a_session_whose_worker_has_died_does_not_ask_for_it_again_and_again(partners, monkeypatch) -> None:
+    """It did, for a second."""
+    here, _ = partners
+    opened: list[str] = []
+    open_channel = Partner.open_channel
+    monkeypatch.setattr(Partner, "open_channel", lambda self, label, within: (opened.append(label), open_channel(self, label, within))[1])
+    with avlab.connect(here) as executor:
+        session = executor.open(Callee())
+        with pytest.raises(WorkerDied):
+            session.call("die", 1)
+        opened.clear()
+        session.close()
+        assert len(opened) <= 4  # two: to end it, and to hear that it has ended
 
 
 class Closing:

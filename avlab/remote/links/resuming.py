@@ -232,7 +232,7 @@ class ResumingLink:
 
     def _go_on(self, message: Message, size: int) -> None:
         """The first message after a cut. Raises what a refusal stands for."""
-        if self._killing and self._error is not None:
+        if self._killing and self._error is not None and not isinstance(message, Failure):
             return  # closed: the worker ends, and then the call does
         if isinstance(message, Resumed):
             with self._outbox.changed:
