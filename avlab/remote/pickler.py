@@ -87,7 +87,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if value.__name__ == "__main__" or self._origin(value.__name__) is Origin.MISSING:
                 raise BundleError(f"{label} is the module {value.__name__!r}, which exists only in this process")
             self.modules.setdefault(value.__name__, str(label))
-        if isinstance(value, functools.cached_property):
+        if isinstance(value, functools.cached_property | functools.singledispatchmethod):
             return reductions.by_content(value)
         reducer = self.dispatch_table.get(type(value))
         try:

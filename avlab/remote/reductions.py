@@ -21,6 +21,8 @@ def by_content(value: Any) -> Any:
     """The reduction of an object that otherwise holds a lock, or pickles as nothing but its name; None for others."""
     if isinstance(value, functools.cached_property):  # holds a lock before Python 3.12
         return functools.cached_property, (value.func,), {"attrname": value.attrname}
+    if isinstance(value, functools.singledispatchmethod):  # of Python 3.13 holds weak references
+        return functools.singledispatchmethod, (value.func,), {"dispatcher": value.dispatcher}
     if isinstance(value, functools._lru_cache_wrapper):
         options = value.cache_parameters()
         return cached, (value.__wrapped__, options["maxsize"], options["typed"])

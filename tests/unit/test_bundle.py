@@ -222,6 +222,10 @@ import enum, functools, math, typing
 class Shape:
     @functools.cached_property
     def size(self): return 3
+    @functools.singledispatchmethod
+    def name(self, x): return "other"
+    @name.register
+    def _(self, x: int): return "int"
 @functools.lru_cache(maxsize=4)
 def doubled(x): return 2 * x
 @functools.singledispatch
@@ -246,7 +250,7 @@ class Level(enum.Enum):
 @pytest.mark.parametrize(
     ("name", "code", "expected"),
     [
-        ("Shape", "print(given().size)", "3"),
+        ("Shape", "print(given().size, given().name(1), given().name('a'))", "3 int other"),
         ("doubled", "print(given(2), given(2), given.cache_info().hits, given.cache_parameters()['maxsize'])", "4 4 1 4"),
         ("kind", "print(given(1), given('a'))", "int other"),
         ("Meters", "print(given(3), given.__supertype__.__name__)", "3 int"),
