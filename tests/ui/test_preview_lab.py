@@ -439,3 +439,14 @@ def test_what_a_cell_has_started_ends_when_it_is_run_again(notebook: Any, cell: 
     assert notebook.execute("print(first is run, first.running, run.running)") == "False False True\n"
     names = "print(sum(each.name == 'avlab:TestSource' for each in threading.enumerate()))"
     assert notebook.execute(names) == ("0\n" if "process" in cell else "1\n")
+
+
+def test_a_view_says_that_its_kernel_does_not_answer_after_a_restart(notebook: Any) -> None:
+    notebook.open("restart.ipynb", [LIVE])
+    notebook.run(0)
+    notebook.wait_for_path("direct")
+    notebook.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    said = notebook.page.get_by_test_id("avlab-path")
+    notebook.until(lambda: said.inner_text() == "The kernel does not answer.", 60)
+    notebook.page.wait_for_timeout(3000)  # and goes on saying so, while it asks again and again
+    assert said.inner_text() == "The kernel does not answer."

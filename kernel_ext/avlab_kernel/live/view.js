@@ -34,7 +34,7 @@ class View {
     this.ticker = setInterval(() => this.tick(), 500);
     this.drawPoster();
     this.say("", "Connecting…");
-    this.began = performance.now();
+    this.began = this.heard = performance.now();
     this.probe = typeof Probe === "undefined" ? null : new Probe(this); // see probe.js
     this.forget = keep(model, () => this.remains());
     this.hello();
@@ -51,7 +51,6 @@ class View {
   hello() {
     const h264 = Boolean(globalThis.VideoDecoder);
     this.send({ type: "hello", h264, width: this.width() });
-    this.heard = performance.now();
   }
 
   width() {
@@ -208,7 +207,8 @@ class View {
       for (const each of [this.ui.record, this.ui.stop, this.ui.pause]) each.disabled = true; // until a status comes
       return this.say("", "Nothing answers: the kernel is busy, or gone (then run the cell again).");
     }
-    if (!this.path) return this.say("", state.status?.problem || (state.status?.tracks.includes("audio") ? "Sound comes, and no picture." : "Waiting for the first picture…"));
+    const silent = String(state.status?.tracks) !== "audio";
+    if (!this.path) return this.say("", state.status?.problem || (silent ? "Waiting for the first picture…" : "Sound comes, and no picture."));
     if (now - state.came > STALLED && this.looking()) return this.say(this.path, "No new pictures come from the pipeline.");
     if (this.path === "direct") return this.say("direct", direct.relay ? `Connected through ${direct.relay}.` : "Connected directly.");
     const waiting = this.direct ? "a direct path is being tried" : state.reason || "no direct path";
