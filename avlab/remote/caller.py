@@ -17,10 +17,12 @@ from avlab.core.message import Credit, End, Failure, ItemMessage, Log, Message, 
 from avlab.core.twin import consumer
 from avlab.remote.delivery import IN_FLIGHT, CallerBank
 from avlab.remote.exchange import Exchange, Observer
-from avlab.remote.failure import restore
+from avlab.remote.failure import ending
 from avlab.remote.interrupts import NOTICE, Lock, exposed
 from avlab.remote.link import Link
 
+AT_ONCE = 64
+"""Messages that are taken in before whoever waits looks whether it is done, late, or interrupted: some send without end."""
 END_SECONDS = 1.0
 """How long a session may take to close."""
 
@@ -181,6 +183,8 @@ class Caller:
                         turn.notify_all()
                     if self._feeders and self._bank.granted - self._bank.sent >= self._plenty:
                         self._room.notify_all()
+            with exposed:  # there may always be something to read
+                pass
 
     def cancel(self, exchange: Exchange) -> None:
         """Make the thread that waits for this exchange raise Cancelled."""
@@ -271,7 +275,9 @@ class Caller:
         """Take in what has arrived, waiting for the first message. What ends the session is kept in ``error``."""
         try:
             self._dispatch(self._link.recv(timeout))
-            while (message := self._link.arrived()) is not None:
+            for _ in range(AT_ONCE):
+                if (message := self._link.arrived()) is None:
+                    break
                 self._dispatch(message)
         except TimeoutError:
             return
@@ -298,7 +304,7 @@ class Caller:
         elif isinstance(message, Credit):
             self._bank.granted = max(self._bank.granted, message.granted)
         elif isinstance(message, Failure):
-            raise restore(message)
+            raise ending(message)
 
     def _arrive(self, output: ItemMessage) -> None:
         with self._turn:

@@ -124,6 +124,8 @@ class HostBank:
     def accept(self, message: ItemMessage) -> bool:
         """Whether an input is new (False: a repetition). Raises LinkError for a gap or an overdrawn credit."""
         self.acknowledge(message.acked)
+        if not message.input:
+            raise LinkError("an input without a number: the first one is 1")
         if message.input <= self.received:
             return False
         if message.input != self.received + 1:

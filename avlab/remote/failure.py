@@ -14,6 +14,7 @@ from avlab.core.errors import (
     AvlabError,
     LimitExceeded,
     NodeError,
+    SessionError,
     WorkerDied,
     arguments_of,
     made_of,
@@ -121,6 +122,12 @@ def restore(failure: Failure, first_undelivered: int | None = None) -> AvlabErro
     error = remote_error(name, failure.builtin, message, scrubbed(failure.traceback), failure.input or None, members)
     made_of(error, _plain_args(failure.args))
     return error
+
+
+def ending(failure: Failure) -> AvlabError:
+    """`restore`, for a Failure that ends a session: never a TimeoutError, which says that nothing has arrived yet."""
+    error = restore(failure)
+    return SessionError(f"the session is lost: {error}") if isinstance(error, TimeoutError) else error
 
 
 def _plain_args(text: str) -> tuple[Any, ...]:

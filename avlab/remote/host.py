@@ -307,8 +307,10 @@ class Host:
         elif signal.kind is SignalKind.SET:
             try:
                 given = json.loads(signal.data)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise LinkError(f"parameters that are not JSON: {error}") from None
+            if not isinstance(given, dict):
+                raise LinkError(f"parameters that are a {type(given).__name__}, not names with values")
             self._change(given)
 
     def _change(self, given: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def parse_size(text: str | int) -> int:
 def check_tier(name: str | None) -> None:
     """Raises ConfigError for what is no isolation tier; None and "" leave the choice to the executor."""
     if name and name not in TIERS:
-        raise ConfigError(f"{name!r} is no isolation tier: write one of {', '.join(TIERS)}")
+        raise ConfigError(f"{name[:80]!r} is no isolation tier: write one of {', '.join(TIERS)}")
 
 
 @dataclass(frozen=True, slots=True)

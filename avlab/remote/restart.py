@@ -24,7 +24,7 @@ from avlab.core.errors import (
 )
 from avlab.core.message import Credit, End, Failure, ItemMessage, Message, Opened, Signal, SignalKind
 from avlab.core.wire import encode
-from avlab.remote.failure import restore
+from avlab.remote.failure import ending
 from avlab.remote.link import Link
 from avlab.remote.succession import Succession
 
@@ -132,7 +132,7 @@ class RestartingLink:
             try:
                 message, self._dying = self._dying or self._link.recv(timeout), None
                 if isinstance(message, Failure):
-                    raise restore(message)
+                    raise ending(message)
             except (WorkerDied, SessionLost) as error:
                 self._restart(error)
                 continue

@@ -14,6 +14,8 @@ MAX_LOG = 256 << 10
 """Bytes of output that one second may bring; what exceeds it is counted, not kept."""
 MAX_SHOWN = 32 << 20
 """Bytes of pictures, likewise."""
+MAX_MIME = 100
+_OWN = 128  # bytes that a picture counts for besides its content: empty ones without end would pass too
 TAIL = 2000
 
 
@@ -57,13 +59,13 @@ class Printed:
     def said(self, log: Log) -> None:
         """Take in a message: a picture, or text, for which there are pipes too."""
         if log.stream != "display":
-            return self._keep(log.stream, log.data)
+            return self._keep("stderr" if log.stream == "stderr" else "stdout", log.data)
         self._begin_second()
-        self._shown += len(log.data)
+        self._shown += len(log.data) + _OWN
         if self._shown > MAX_SHOWN:
             self._dropped += len(log.data)
         else:
-            self.logs.append(log)
+            self.logs.append(Log("display", log.data, log.mime[:MAX_MIME]))
         return None
 
     def _begin_second(self) -> None:

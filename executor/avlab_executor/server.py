@@ -197,10 +197,10 @@ class Server:
     def _execute(self, *kinds: BundleKind) -> Callable[[bytes, Caller, Any], bytes]:
         def execute(data: bytes, caller: Caller, context: Any) -> bytes:
             match list(islice(decode_batch(data), 3)):
-                case [Open() as request, ItemMessage() as item]:
+                case [Open() as request, ItemMessage(slot=None) as item]:
                     pass
                 case _:
-                    raise CodecError("an Execute call carries Open and one item")
+                    raise CodecError("an Execute call carries Open and one item with its payload")
             replies: list[bytes] = []
             size = 0
             try:

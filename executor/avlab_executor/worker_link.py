@@ -11,7 +11,8 @@ from contextlib import suppress
 from avlab.core import errors
 from avlab.core.clock import Clock, monotonic
 from avlab.core.errors import CodecError, LimitExceeded, LinkClosed, SessionError, WorkerDied
-from avlab.core.message import Blob, Credit, Failure, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
+from avlab.core.message import Blob, Credit, End, Failure, ItemMessage, Log, Message, Open, Opened, Signal, SignalKind
+from avlab.core.wire import encode
 from avlab.remote.interrupts import exposed
 from avlab.remote.links.local import LocalLink
 from avlab.remote.patience import Patience
@@ -186,11 +187,15 @@ class WorkerLink:
     def _received(self, message: Message) -> Message | None:
         """The message as it may be passed on; None if it exceeds what the worker may say."""
         if type(message) is ItemMessage:
+            if not message.k:
+                self._kill("exit", "what it sends is malformed: an input")
+                return None
             self._since = None
+            self.outputs += 1
+            size = message.nbytes + len(message.meta) + len(message.track)  # small values are in the metadata
             if message.failure is not None:
                 _credible(message.failure)
-            self.outputs += 1
-            size = message.nbytes + len(message.meta)  # small values are in the metadata
+                size += sum(map(len, encode(message.failure)))
             self.sent += size
             self._count(size)
             if self._end is not None and self._output_left is not None and self._output_left < 0:
@@ -209,6 +214,9 @@ class WorkerLink:
             message.tier = self._worker.tier  # a worker does not say itself how well it is locked
         elif type(message) is Failure:
             _credible(message)
+        elif type(message) not in (Credit, End):  # a Receipt, say, would be taken for the executor's own
+            self._kill("exit", f"what it sends is malformed: a {type(message).__name__}")
+            return None
         return message
 
     def _count(self, size: int) -> None:
@@ -275,6 +283,8 @@ class WorkerLink:
 
 def _credible(failure: Failure) -> None:
     """A worker's own words: how a session ends is for the host to say."""
+    for each in failure.members:
+        _credible(each)
     failure.reason = ""
     kind = getattr(errors, failure.kind, None) if failure.kind else None
     if isinstance(kind, type) and issubclass(kind, SessionError):

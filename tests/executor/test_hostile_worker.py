@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import struct
 import threading
@@ -21,11 +22,28 @@ from avlab.core import arriving
 from avlab.core.arriving import Arriving
 from avlab.core.errors import SessionError
 from avlab.core.headers import MAX_BUFFERS
-from avlab.core.message import Bundle, BundleKind, Credit, End, Failure, ItemMessage, Log, Open, Opened, Slot
+from avlab.core.message import (
+    Blob,
+    Bundle,
+    BundleKind,
+    Credit,
+    End,
+    Failure,
+    ItemMessage,
+    Log,
+    Open,
+    Opened,
+    Receipt,
+    Resume,
+    Resumed,
+    Slot,
+)
 from avlab.core.tree import Values
 from avlab.core.wire import decode_batch, encode, encode_batch
 from avlab.remote import caller
 from avlab.remote.delivery import MAX_IN_FLIGHT, CallerBank
+from avlab.remote.exchange import Exchange
+from avlab.remote.interrupts import shielded
 from avlab.remote.limits import Limits
 from avlab.remote.links.local import LocalLink
 from avlab.remote.session import WINDOW, Session
@@ -436,7 +454,6 @@ def test_a_worker_that_hangs_up_but_lives_on_is_ended(scene) -> None:
 
 def test_a_worker_that_does_not_read_cannot_hold_up_the_stop_button(scene) -> None:
     """Its inbox is full and so is its socket: the interrupt still ends in time, by killing it."""
-    import signal
     import time
 
     def press() -> None:
@@ -595,6 +612,106 @@ def test_words_without_end_do_not_keep_a_session_from_closing(monkeypatch) -> No
     observer = SimpleNamespace(logged=talked.append)
     caller.Caller(Talks(), bank, observer, clock=lambda: next(now)).end()
     assert len(talked) <= caller.END_SECONDS * 1000
+
+
+class Talks:
+    """A link that always has something to say."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def send(self, message) -> None: ...
+
+    def recv(self, timeout=None) -> Log:
+        self.left -= 1
+        if self.left < 0:
+            raise avlab.LinkClosed("enough")
+        return Log("stdout", b"and")
+
+    arrived = recv
+
+
+def test_words_without_end_keep_no_interrupt_out() -> None:
+    said: list[Log] = []
+
+    def logged(log: Log) -> None:
+        said.append(log)
+        if len(said) == 1000:
+            signal.raise_signal(signal.SIGINT)
+
+    waiting = caller.Caller(Talks(100_000), CallerBank(), SimpleNamespace(logged=logged))
+    with pytest.raises(KeyboardInterrupt), shielded:
+        waiting.wait(Exchange(), lambda: False)
+    assert len(said) <= 1000 + 2 * caller.AT_ONCE
+
+
+def test_words_without_end_keep_no_time_from_running_out() -> None:
+    now, said = itertools.count(step=1_000_000), []
+    waiting = caller.Caller(Talks(100_000), CallerBank(), SimpleNamespace(logged=said.append), clock=lambda: next(now))
+    with pytest.raises(TimeoutError):
+        waiting.wait(Exchange(), lambda: False, 0.1)
+    assert len(said) < 100_000
+
+
+@pytest.mark.parametrize("message", [Receipt(1), Resumed(1, 1), Resume("s", 1, 1), Open(Bundle()), Blob("x", b"y"), ItemMessage(7)], ids=repr)
+def test_messages_that_only_others_send_end_the_worker(scene, message) -> None:
+    """A Receipt of a worker would make the caller forget what the executor has not got yet, and their counts differ after it."""
+    scene.send(message)
+    scene.worker.far.shutdown(socket.SHUT_WR)
+    with pytest.raises(avlab.WorkerDied, match="malformed"):
+        scene.session.call("anything")
+    assert scene.worker.exited() is not None
+
+
+@pytest.mark.parametrize("failure", [Failure("x", "TimeoutError", "text"), Failure("x", "", "text", kind="TimedOut")], ids=["mirrored", "own"])
+def test_a_last_word_is_not_mistaken_for_nothing_having_arrived(scene, failure) -> None:
+    scene.send(failure)
+    scene.worker.far.shutdown(socket.SHUT_WR)
+    with pytest.raises(SessionError, match="text"):
+        scene.session.call("anything")
+    assert scene.session.closed
+
+
+def test_members_of_a_group_do_not_say_how_a_session_ends(scene) -> None:
+    lie = Failure("y", "", "killed", reason="oom", members=[Failure("z", "", "gone", kind="SessionLost")])
+    group = Failure("ExceptionGroup", "ExceptionGroup", "all", members=[Failure("x", "ExceptionGroup", "in", members=[lie]), lie])
+    scene.send(answer(1, codec="", meta=b"", failure=group))
+    with pytest.raises(ExceptionGroup) as caught:
+        scene.session.call("anything")
+    assert caught.value.split(SessionError)[0] is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"track": "t" * 6000}, {"codec": "", "meta": b"", "failure": Failure("x", "ValueError", "m" * 3000, "t" * 3000)}],
+    ids=["track", "failure"],
+)
+def test_what_an_output_says_besides_its_value_counts_too(fields) -> None:
+    scene = Scene(output=10_000)
+    try:
+        scene.send(answer(1, **fields))
+        with contextlib.suppress(avlab.RemoteError):
+            scene.session.call("anything")
+        scene.send(answer(2, **fields))
+        scene.worker.far.shutdown(socket.SHUT_WR)
+        with pytest.raises(avlab.LimitExceeded, match="output limit"):
+            scene.session.call("anything")
+    finally:
+        scene.close()
+
+
+def test_names_of_streams_and_of_kinds_of_pictures_carry_nothing(scene) -> None:
+    scene.send(Log("n" * 100_000, b"a"), Log("display", b"b", "m" * 100_000, dropped=1 << 60), answer(1))
+    assert scene.session.call("anything") == 1
+    assert [(log.stream, log.data, len(log.mime), log.dropped) for log in scene.logs] == [("stdout", b"a", 10, 0), ("display", b"b", 100, 0)]
+
+
+def test_empty_pictures_without_end_are_left_out(scene) -> None:
+    scene.link._printed._clock = lambda: 0  # all within one second
+    for _ in range(MAX_SHOWN // 128 + 10):
+        scene.link._printed.said(Log("display", b"", "image/png"))
+    assert len(scene.link._printed.logs) <= MAX_SHOWN // 128
+    scene.link._printed.logs.clear()
 
 
 @pytest.mark.parametrize("base", [(1, 0), (0, 1), (-1, 1000), (1, -(1 << 63))], ids=str)

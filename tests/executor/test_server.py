@@ -22,8 +22,21 @@ from serving import served, until
 import avlab
 from avlab import _pb as pb
 from avlab.core.errors import VersionMismatch
-from avlab.core.message import Blob, Bundle, BundleKind, Credit, Failure, ItemMessage, Mode, Open, Receipt, Slot
-from avlab.core.wire import decode_batch, decode_names, encode_batch, encode_names
+from avlab.core.message import (
+    Blob,
+    Bundle,
+    BundleKind,
+    Credit,
+    Failure,
+    ItemMessage,
+    Mode,
+    Open,
+    Receipt,
+    Signal,
+    SignalKind,
+    Slot,
+)
+from avlab.core.wire import decode_batch, decode_names, encode, encode_batch, encode_names
 from avlab.remote import bundle
 from avlab.remote.links.grpc import OPTIONS, SERVICE
 
@@ -258,10 +271,13 @@ def test_messages_that_are_not_a_callers_end_the_session(channel, server) -> Non
     "inputs",
     [
         [ItemMessage(2, codec="json", meta=b"1")],
+        [ItemMessage(0, codec="json", meta=b"1")],
+        [Signal(SignalKind.SET, [], b"5")],
+        [Signal(SignalKind.SET, [], b"[" * 100_000)],
         [ItemMessage(1, codec="json", meta=b"1", acked=9)],
         [ItemMessage(n, codec="json", meta=b"1") for n in range(1, 80)],
     ],
-    ids=["gap", "acknowledged too early", "without credit"],
+    ids=["gap", "no number", "parameters that are none", "deep parameters", "acknowledged too early", "without credit"],
 )
 def test_a_caller_that_breaks_the_protocol_is_told_so(executor, channel, server, inputs) -> None:
     packed = bundle.pack(far.Sleeper())
@@ -277,6 +293,19 @@ def test_a_caller_that_breaks_the_protocol_is_told_so(executor, channel, server,
     go_on.set()
     failure = next(message for message in answers if isinstance(message, Failure))
     assert failure.kind == "LinkError"
+    assert until(lambda: server._service._embedded.describe().sessions == 0)
+
+
+def test_one_call_with_a_place_in_memory_or_without_a_number_is_refused(channel, server) -> None:
+    opening = Open(Bundle(BundleKind.NODE, "Resize", b'{"width": 8}'))
+    placed = b"".join(encode(ItemMessage(1, codec="bytes", buffers=[bytes(9)], slot=Slot(0, 8192, 9, (9,))), inline=False))
+    with pytest.raises(grpc.RpcError, match="one item with its payload"):
+        call(channel, "ExecuteNode", encode_batch([opening]) + placed)
+    answer = call(channel, "ExecuteNode", encode_batch([opening, ItemMessage(0, codec="json", meta=b"1")]))
+    failure = list(decode_batch(answer))[-1]
+    assert isinstance(failure, Failure) and "without a number" in failure.message
+    long = call(channel, "ExecuteNode", encode_batch([replace(opening, tier="a" * 900_000), ItemMessage(1)]))
+    assert "is no isolation tier" in next(decode_batch(long)).message and len(long) < 1000
     assert until(lambda: server._service._embedded.describe().sessions == 0)
 
 
