@@ -202,6 +202,7 @@ def test_a_stream_goes_on_at_an_executor_that_was_restarted() -> None:
                 with pytest.raises(SessionLost, match="restarted") as caught:
                     list(stateful.stream(iter([1])))
                 assert caught.value.first_undelivered is not None
+                session.close()  # the server that is told to end would wait for it
         stateful.close()
 
 

@@ -423,12 +423,13 @@ class Faulty(Idle):
         return Credit()
 
 
-def test_a_fault_of_the_executor_is_told_and_is_no_lost_caller(caplog) -> None:
+def test_a_fault_of_the_executor_is_told_and_is_no_lost_caller(caplog, monkeypatch) -> None:
+    monkeypatch.setattr(served_session, "LINGER_SECONDS", 0.1)  # for a caller to confirm, which this one does not
     link, held = Faulty(ValueError("a secret detail")), threading.Event()
-    session = Session(at_once(link), Open(NODE, session="f" * 32, grace=0.5), "", lambda _: None)
+    session = Session(at_once(link), Open(NODE, session="f" * 32, grace=5), "", lambda _: None)
 
     def requests() -> Iterator[bytes]:
-        yield encode_batch([Open(NODE, session="f" * 32, grace=0.5)])
+        yield encode_batch([Open(NODE, session="f" * 32, grace=5)])
         yield encode_batch([Credit(), Receipt(1)])
         held.wait(10)
 
