@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from typing import Any
 
 from avlab.core.errors import ConfigError, TimingError
 from avlab.core.item import Item, as_item
-from avlab.core.node import Node
+from avlab.core.node import Node, join
 
 HELD = 1024
 """Items of a part that wait at most, whatever their times."""
@@ -96,11 +96,11 @@ def zip_by_pts(*parts: Any, tolerance: float = 0.01, wait: float = 0.5) -> Any:
     """One item of those whose times match: its value is a tuple with a value of each part, its time that of the first.
 
     parts: names of tracks or types of values, to use it as a node (``… >> tee(Detect(), []) >> zip_by_pts(av.VideoFrame,
-    dict)``); or pipelines or iterables of items, to use it as a source (``zip_by_pts(left, right) >> Stereo()``). Each item of
+    dict)``); or sources, pipelines or iterables of items, to use it as a source (``zip_by_pts(left, right) >> Stereo()``). Each item of
     the first part meets the nearest of every other within ``tolerance`` seconds; one without a partner is dropped and counted
     (``unmatched``). wait: seconds of media time that an item waits for a part that is behind.
 
-    Raises ConfigError for fewer than two parts, parts of both sorts, or the same kind twice; TimingError, when it runs, for
+    Raises ConfigError for fewer than two parts, parts of both sorts or of none, or the same kind twice; TimingError, when it runs, for
     an item without a time.
     """
     selectors = [isinstance(part, str | type) for part in parts]
@@ -108,7 +108,16 @@ def zip_by_pts(*parts: Any, tolerance: float = 0.01, wait: float = 0.5) -> Any:
         return Zip(*parts, tolerance=tolerance, wait=wait)
     if any(selectors):
         raise ConfigError("zip_by_pts takes names of tracks and types, or pipelines and iterables, not both")
-    return Zipped(parts, tolerance, wait)
+    _check(parts, tolerance, wait)
+    return Zipped([_iterable(part) for part in parts], tolerance, wait)
+
+
+def _iterable(part: Any) -> Any:
+    if isinstance(part, Iterable) or hasattr(part, "iterate"):
+        return part
+    if callable(getattr(part, "items", None)):  # a source alone
+        return join.pipeline([part])
+    raise ConfigError(f"zip_by_pts: {part!r} is no source, pipeline or iterable of items")
 
 
 class _Matcher:

@@ -193,3 +193,12 @@ def test_zip_refuses_what_makes_no_sense(parts):
 def test_an_item_without_a_time_cannot_be_matched():
     with pytest.raises(TimingError, match="has no time"):
         list(zip_by_pts("a", "b").process(Item(1, track="a")))
+
+
+def test_sources_alone_can_be_zipped_and_what_is_none_is_refused():
+    sources = [avlab.TestSource(size=(64, 36), audio=False, duration=1) for _ in range(2)]
+    taken = avlab.Collect()
+    (avlab.zip_by_pts(*sources) >> taken).run(progress=False)
+    assert [len(item.value) for item in taken.items] == [2] * 30
+    with pytest.raises(ConfigError, match="5 is no source"):
+        avlab.zip_by_pts(sources[0], 5)
