@@ -97,24 +97,31 @@ def most_memory(process: subprocess.Popen) -> int:
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) >> 10
 
 
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen, int]]:
+    """A server of its own that wants a token: its URL, its process, and MiB that it needed at most to refuse the first call."""
+    token = tmp_path_factory.mktemp("strict") / "token"
+    token.write_text(TOKEN)
+    with served("--token-file", str(token), "--warm", "0") as (url, process):
+        with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
+            status(channel, METHODS[0], ())
+        yield url, process, most_memory(process)
+
+
 @pytest.mark.parametrize("method", ["HasBlobs", "ExecuteObject", "PutBlobs", "StreamObject"])
-def test_a_stranger_is_refused_before_his_message_is_read(tmp_path, method) -> None:
-    (tmp_path / "token").write_text(TOKEN)
+def test_a_stranger_is_refused_before_his_message_is_read(strict, method) -> None:
+    url, process, before = strict
     request, option = bytes(60 << 20), [("grpc.max_send_message_length", 64 << 20)]
     (found,) = [each for each in METHODS if each.name == method]
-    with served("--token-file", str(tmp_path / "token"), "--warm", "0") as (url, process):
-        with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
-            status(channel, found, ())
-        before = most_memory(process)
-        for _ in range(3):
-            with grpc.insecure_channel(url.removeprefix("grpc://"), option) as channel:
-                kind = f"{'stream' if found.client_streaming else 'unary'}_{'stream' if found.server_streaming else 'unary'}"
-                call = getattr(channel, kind)(f"/{SERVICE.full_name}/{method}")
-                with pytest.raises(grpc.RpcError) as caught:
-                    answer = call(iter([request]) if found.client_streaming else request, timeout=30)
-                    list(answer)
-                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert most_memory(process) - before < 50
+    for _ in range(3):
+        with grpc.insecure_channel(url.removeprefix("grpc://"), option) as channel:
+            kind = f"{'stream' if found.client_streaming else 'unary'}_{'stream' if found.server_streaming else 'unary'}"
+            call = getattr(channel, kind)(f"/{SERVICE.full_name}/{method}")
+            with pytest.raises(grpc.RpcError) as caught:
+                answer = call(iter([request]) if found.client_streaming else request, timeout=30)
+                list(answer)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert most_memory(process) - before < 50
 
 
 def test_whether_it_is_healthy_may_be_asked_without_a_token(channel) -> None:
