@@ -75,6 +75,19 @@ def test_a_silent_udp_is_passed_over_soon_and_all_silent_in_about_two_seconds(tu
     assert spent < WITHIN + 2
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_server_is_named_even_if_giving_it_up_takes_too_long(runtime, monkeypatch, patient):
+    async def endless(*_, **__):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("avlab.media.rtc.relay.create_turn_endpoint", endless)
+    (tried,) = runtime.run(probe([{"urls": "turn:127.0.0.1"}], within=0.1, patient=patient), 20)
+    assert tried.reason == "does not answer within 0.1 s"
+
+
 def test_what_does_not_work_is_said_plainly(turn, runtime):
     def why(url, **known):
         (tried,) = runtime.run(probe([{"urls": url, **known}]), 20)

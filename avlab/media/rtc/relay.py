@@ -78,11 +78,11 @@ def best(tried: Sequence[Tried]) -> Choice:
 async def probe(servers: Servers, *, within: float = WITHIN, patient: bool = True) -> list[Tried]:
     """Ask each TURN server for an allocation, all at once; what was found, in the order of the servers. Raises nothing.
 
-    patient: wait for all, up to ``within`` seconds. Otherwise until no better one is to be expected: the missing are left out.
+    patient: wait for all, up to ``within`` seconds. Otherwise until no better one is to be expected: then the missing are left out.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + within + _GONE
-    tasks = [asyncio.create_task(_try(server, url, within)) for server, url in _relays(servers)]
+    tasks = {asyncio.create_task(_try(server, url, within)): url for server, url in _relays(servers)}
     pending = set(tasks)
     try:
         while pending and loop.time() < end:
@@ -96,7 +96,9 @@ async def probe(servers: Servers, *, within: float = WITHIN, patient: bool = Tru
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-    return [task.result() for task in tasks if not task.cancelled()]
+    if not patient and any(task.result().works for task in tasks if not task.cancelled()):
+        return [task.result() for task in tasks if not task.cancelled()]
+    return [Tried(url, way(url), _silent(within)) if task.cancelled() else task.result() for task, url in tasks.items()]
 
 
 def stun_of(servers: Servers) -> dict[str, Any]:
@@ -183,5 +185,9 @@ def _why(error: BaseException, server: Mapping[str, Any], within: float) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "does not listen there"
     if isinstance(error, TimeoutError | TransactionError):
-        return f"does not answer within {within:g} s"
+        return _silent(within)
     return f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}"
+
+
+def _silent(within: float) -> str:
+    return f"does not answer within {within:g} s"
