@@ -269,9 +269,10 @@ class Flood:
     def cancel(self) -> None: ...
 
 
-def test_items_of_very_many_empty_buffers_wait_in_bounded_memory():
+def test_items_of_very_many_empty_buffers_wait_in_bounded_memory(monkeypatch):
     """On the wire each buffer is a byte, here it is some two hundred."""
-    flood = Flood(output(1, codec="bytes", meta=b"", buffers=[b""] * (1 << 16)))
+    monkeypatch.setattr("avlab.remote.links.resuming._MOST_BYTES", 16 << 20)
+    flood = Flood(output(1, codec="bytes", meta=b"", buffers=[b""] * (1 << 14)))
     link = ResumingLink(lambda requests, wait: flood, "grpc://x:1")
     before, pause = -1, threading.Event()
     while flood.taken > before:  # until it has stood still for a while
